@@ -1,0 +1,1 @@
+"""What the client library and the daemons share: identities, configuration, rpc, telemetry."""

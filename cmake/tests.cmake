@@ -1,0 +1,15 @@
+# One GoogleTest binary per cpp/tests/NAME_test.cc, built by the target aktis_tests and run by ctest.
+find_package(GTest REQUIRED)
+enable_testing()
+add_custom_target(aktis_tests)
+
+file(GLOB test_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/tests/*_test.cc)
+foreach(source ${test_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} EXCLUDE_FROM_ALL ${source})
+  target_link_libraries(${name} PRIVATE aktis_core aktis_plasma aktis_wire GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  add_dependencies(aktis_tests ${name})
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 120)
+endforeach()

@@ -1,0 +1,10 @@
+// The Python module aktis._core. Each concept binds itself in its own file of this directory.
+#include <pybind11/pybind11.h>
+
+#include "wire/version.h"
+
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "Native parts of Aktis: object store, wire and core.";
+  module.attr("__version__") = AKTIS_VERSION;
+  module.attr("PROTOCOL_VERSION") = aktis::kProtocolVersion;
+}

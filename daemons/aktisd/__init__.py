@@ -1,0 +1,1 @@
+"""The daemons of Aktis: gcs, raylet and plasma."""

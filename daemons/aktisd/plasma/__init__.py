@@ -1,0 +1,1 @@
+"""The daemon around one node's object store."""

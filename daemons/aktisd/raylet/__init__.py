@@ -1,0 +1,1 @@
+"""The daemon that owns one node: resources, workers, local scheduling."""
