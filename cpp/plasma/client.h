@@ -1,0 +1,105 @@
+// A process's view of its node's object store.
+//
+// All methods are thread-safe and never take the GIL. Only create() may wait; it must not be called on
+// the polling thread from inside a reactor callback. Small and medium objects are cut from a slab that
+// the store has leased to this client, so that creating and sealing them makes no round trip.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "wire/baton.h"
+#include "wire/connection.h"
+#include "wire/ids.h"
+
+namespace aktis::plasma {
+
+enum class CreateError : std::uint8_t {
+  kNone,
+  kTooLarge,      // larger than the whole store
+  kFull,          // no room before the deadline; message has a breakdown of who holds what
+  kExists,        // an object of this id exists already
+  kDisconnected,  // the store is gone
+};
+
+struct CreateResult {
+  CreateError error = CreateError::kNone;
+  std::string message;             // for people; empty on success
+  std::span<std::byte> writable;   // valid until seal() or abort()
+};
+
+// A sealed object mapped read-only. Stays valid while pinned.
+struct ObjectView {
+  std::span<const std::byte> data;
+};
+
+class ClientListener {
+ public:
+  virtual ~ClientListener() = default;
+  // A requested object is now mapped and pinned once for the request (poller thread, no lock held).
+  virtual void on_object(const ObjectId& id, ObjectView view) = 0;
+  // A requested object was deleted or its creator died before it was sealed.
+  virtual void on_object_lost(const ObjectId& id) = 0;
+  // The store's connection broke: pinned views stay readable (the mapping is ours), nothing else works.
+  virtual void on_disconnected(const std::string& reason) = 0;
+};
+
+struct ClientConfig {
+  std::string address;     // "unix:/..." of the store
+  wire::Hello hello;
+  std::size_t slab_max_object_bytes = 1u << 20;  // larger objects are asked for one by one
+  std::size_t copy_threads_min_bytes = 32u << 20;
+};
+
+class Client {
+ public:
+  Client(wire::Reactor& reactor, wire::Baton& baton, ClientConfig config,
+         std::shared_ptr<ClientListener> listener);
+  ~Client();
+
+  // Connects and maps the arena; throws std::runtime_error with the reason when the store refuses or does
+  // not answer by the deadline. May wait.
+  void connect(wire::TimePoint deadline);
+
+  // Room for an object of `size_bytes`. `owner` is the worker that owns the reference: when it dies the
+  // store is told to drop the object. May wait for space until the deadline.
+  CreateResult create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner, wire::TimePoint deadline);
+  // Like create() but only from the leased slab; nullopt when that would need a message.
+  std::optional<CreateResult> try_create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner);
+  // Publishes the object (one-way) and keeps one pin for the caller; returns its read-only view.
+  ObjectView seal(const ObjectId& id);
+  void abort(const ObjectId& id);
+
+  // The view of an object that this client has mapped, with one more pin; no system call.
+  std::optional<ObjectView> pin_if_mapped(const ObjectId& id);
+  void pin(const ObjectId& id);    // one more pin on an object already pinned
+  void unpin(const ObjectId& id);  // the last one releases it to the store (batched, one-way)
+
+  // Asks for objects; each is answered by on_object (with one pin) or on_object_lost when it is there.
+  // One message for all ids that are not mapped yet. Asking twice is harmless.
+  void request(std::span<const ObjectId> ids);
+  void cancel_request(const ObjectId& id);
+
+  // The owner drops its objects: they are deleted as soon as nobody pins them (batched, one-way).
+  void remove(std::span<const ObjectId> ids);
+
+  // memcpy without the GIL, by several threads when large.
+  void copy(std::span<std::byte> to, std::span<const std::byte> from) const;
+
+  struct Statistics {
+    std::uint64_t slab_creates = 0, round_trip_creates = 0, mapped_objects = 0, pinned_bytes = 0;
+  };
+  Statistics statistics() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace aktis::plasma
