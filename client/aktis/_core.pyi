@@ -1,4 +1,256 @@
-"""Types of the native module; cpp/bindings is the implementation."""
+"""Types of the extension module: what the C++ core of a driver or worker offers to Python.
 
-__version__: str
-PROTOCOL_VERSION: int
+All methods are thread-safe. Those that may wait release the GIL, poll the sockets themselves when no other
+thread does (leader/follower) and return early to let Python handle signals. Ids are raw bytes.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, Generic, TypeVar
+
+__version__: Final[str]
+PROTOCOL_MAJOR: Final[int]
+PROTOCOL_MINOR: Final[int]
+
+T = TypeVar("T", covariant=True)
+
+class ObjectRef(Generic[T]):
+    """A reference to an immutable object that a task returned or that put() stored."""
+
+    def binary(self) -> bytes:
+        """The 20 bytes of the object's id."""
+    def hex(self) -> str: ...
+    def task_id(self) -> bytes:
+        """The 16 bytes of the id of the task that makes the object."""
+    def owner_worker_id(self) -> bytes: ...
+    def is_nil(self) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object) -> bool: ...
+    # Set by aktis._runtime.refs when it is imported:
+    def __await__(self) -> Generator[Any, None, T]: ...
+    def future(self) -> Future[T]: ...
+
+class TaskTemplate:
+    """What all calls of one remote function (or actor method) with the same options share.
+
+    `class_key` numbers the scheduling class for the policy thread (0 for actor calls). `flags`:
+    TASK_RETRY_ON_ERROR (application errors are reported as EVENT_TASK_ERROR for Python to decide).
+    """
+
+    def __init__(
+        self,
+        *,
+        class_key: int,
+        function_id: bytes,
+        name: str,
+        method: str = "",
+        num_returns: int = 1,
+        max_retries: int = 3,
+        flags: int = 0,
+        concurrency_group: str = "",
+    ) -> None: ...
+    name: str
+
+TASK_RETRY_ON_ERROR: Final[int]
+
+class Task:
+    """One task to execute, as next_task() hands it out. Must be ended by Core.finish() or Core.fail()."""
+
+    task_id: bytes
+    parent_task_id: bytes
+    kind: int  # TASK_KIND_*
+    function_id: bytes
+    actor_id: bytes
+    job_id: bytes
+    owner_worker_id: bytes
+    name: str
+    method: str
+    concurrency_group: str
+    num_returns: int
+    attempt: int
+    trace: bytes  # 16 bytes trace id, 8 bytes span id, 1 byte flags
+    cancelled: bool  # cancel was asked for since
+    def load_args(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Deserialize the arguments, fetching those in shared memory. Raises what deserializing raises."""
+
+TASK_KIND_NORMAL: Final[int]
+TASK_KIND_ACTOR_CREATION: Final[int]
+TASK_KIND_ACTOR_METHOD: Final[int]
+
+# ---- events for the policy thread: tuples (kind, ...) ----
+EVENT_CONTROL: Final[int]  # (kind, payload: bytes): a serialized RayletMessage that answers nothing
+EVENT_NEED_LEASES: Final[int]  # (kind, class_key, wanted: int, backlog: int): wanted 0 withdraws
+EVENT_LEASE_IDLE: Final[int]  # (kind, lease_id): idle for the grace time; Python returns it
+EVENT_LEASE_BROKEN: Final[int]  # (kind, lease_id, worker_id, reason): its connection broke
+EVENT_TASK_LOST: Final[int]  # (kind, task_id, worker_id, actor_id, reason, retries_left): system failure
+EVENT_TASK_ERROR: Final[int]  # (kind, task_id, error: bytes, retries_left): only TASK_RETRY_ON_ERROR
+EVENT_OBJECT_READY: Final[int]  # (kind, object_id): asked for by watch()
+EVENT_OBJECT_FREED: Final[int]  # (kind, object_id): asked for by watch_free()
+EVENT_OBJECT_LOST: Final[int]  # (kind, object_id, reason): value gone; reconstruct() or fail_object()
+EVENT_ACTOR_LOST: Final[int]  # (kind, actor_id, worker_id, reason): connection to the actor broke
+EVENT_CANCEL: Final[int]  # (kind, task_id, recursive: bool): a task running here is to be cancelled
+EVENT_RAYLET_LOST: Final[int]  # (kind, reason)
+EVENT_PLASMA_LOST: Final[int]  # (kind, reason)
+EVENT_STORE_FULL: Final[int]  # (kind, message): a put of the core's own had no room
+
+class Core:
+    """The runtime core of this process: one reactor, its objects, references, tasks in flight."""
+
+    def __init__(
+        self,
+        *,
+        role: int,
+        worker_id: bytes,
+        token: str,
+        raylet_address: str,
+        inline_limit_bytes: int = 102400,
+        inline_arguments_limit_bytes: int = 1048576,
+        linger_us: int = 1000,
+        lease_grace_ms: int = 1000,
+        max_pipeline_depth: int = 128,
+        max_in_flight_bytes: int = 1 << 30,
+        blocked_after_ms: int = 5,
+    ) -> None: ...
+
+    # -- life --
+    def connect_raylet(self, timeout_s: float) -> None:
+        """Connect and shake hands; raises ConnectionError with the raylet's reason."""
+    def listen(self, sockets_dir: str) -> str:
+        """Listen for other processes at unix:{sockets_dir}/{worker_id hex}.sock; returns the address."""
+    def connect_plasma(self, address: str, timeout_s: float) -> None: ...
+    def set_identity(self, *, node_id: bytes, job_id: bytes) -> None: ...
+    def close(self) -> None:
+        """Close every connection and socket file; all waits end with an error. Idempotent."""
+
+    # -- control channel --
+    def call(self, request: bytes, request_id: int, timeout_s: float) -> bytes | None:
+        """Send a serialized ClientMessage whose request_id is `request_id` (from next_request_id()) and wait
+        for the serialized RayletMessage that answers it. None when the time is up. ConnectionError when the
+        raylet is gone."""
+    def next_request_id(self) -> int: ...
+    def notify(self, message: bytes) -> None:
+        """Send a serialized ClientMessage that needs no answer."""
+
+    # -- the policy thread --
+    def next_events(self, timeout_s: float) -> list[tuple[Any, ...]]:
+        """Serve the sockets while no other thread does; returns as soon as there are events for Python."""
+    def post_event(self, event: tuple[Any, ...]) -> None:
+        """Put an event of Python's own into the queue (any thread)."""
+
+    # -- hooks, set once before use --
+    def set_hooks(
+        self,
+        *,
+        serialize: Callable[[Any], tuple[bytes, Sequence[Any]]],
+        deserialize: Callable[[int, memoryview, list[Any]], Any],
+    ) -> None:
+        """serialize(value) -> (in-band bytes, out-of-band buffers) for what plain pickle cannot be trusted
+        with; deserialize(kind, in-band, buffers) for kinds VALUE_PICKLE with buffers and VALUE_ERROR (returns
+        the exception to raise)."""
+
+    # -- objects --
+    def put(self, value: Any) -> ObjectRef[Any]: ...
+    def put_serialized(self, kind: int, inband: bytes) -> ObjectRef[Any]: ...
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float) -> list[Any] | None:
+        """Values in order; raises the first error. None when the time is up. Negative: no limit."""
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float, fetch_local: bool
+    ) -> list[bool]:
+        """One flag per reference: ready or not. Ends as soon as num_returns are ready."""
+    def is_ready(self, ref: ObjectRef[Any]) -> bool: ...
+    def watch(self, ref: ObjectRef[Any]) -> bool:
+        """True when it is ready now; else EVENT_OBJECT_READY comes once."""
+    def watch_free(self, ref: ObjectRef[Any]) -> None:
+        """EVENT_OBJECT_FREED comes when the last reference anywhere to this owned object goes."""
+    def free(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        """Drop the values now, whoever holds references; later gets raise ObjectFreedError."""
+    def fail_object(self, object_id: bytes, error: bytes) -> None: ...
+    def reconstruct(self, object_id: bytes) -> bool:
+        """Run the task that made the object again; False when its lineage is gone."""
+    def pending_object(self) -> ObjectRef[Any]:
+        """A new owned object that put_result() or fail_object() completes (actor handles, promises)."""
+    def complete_object(self, ref: ObjectRef[Any], value: Any) -> None: ...
+    def owned_ref(self, object_id: bytes) -> ObjectRef[Any]: ...
+
+    # -- submitting --
+    def submit(
+        self, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Any:
+        """Queue a task; an ObjectRef, a list of them, or None, by the template's num_returns."""
+    def submit_actor(
+        self, actor_id: bytes, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Any: ...
+    def encode_creation(
+        self, template: TaskTemplate, actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any] | None,
+        timeout_s: float,
+    ) -> tuple[bytes, list[ObjectRef[Any]]]:
+        """The opaque creation task of an actor (its dependencies resolved; may wait for them), and the
+        references that must be held as long as it may restart."""
+    def add_lease(self, class_key: int, lease_id: int, worker_id: bytes, address: str) -> None: ...
+    def drop_lease(self, lease_id: int) -> bool:
+        """Close an idle lease before it is returned; False when a task got it meanwhile."""
+    def idle_leases(self) -> list[int]: ...
+    def fail_class(self, class_key: int, error: bytes) -> int:
+        """Fail every queued task of a class (e.g. unschedulable); the number of tasks."""
+    def resubmit(self, task_id: bytes, delay_ms: int = 0) -> bool: ...
+    def fail_task(self, task_id: bytes, error: bytes) -> bool: ...
+    def cancel(self, task_id: bytes, recursive: bool) -> int:
+        """CANCEL_UNKNOWN (finished), CANCEL_DONE (it was queued and never runs), CANCEL_SENT (runs; its worker
+        was told). After CANCEL_SENT lease_of(task_id) names whom to kill when force is wanted."""
+    def worker_of(self, task_id: bytes) -> tuple[bytes, int] | None:
+        """(worker id, lease id) that has the task now."""
+    def children_of(self, task_id: bytes) -> list[bytes]: ...
+
+    # -- actors, caller's side --
+    def actor_connect(self, actor_id: bytes, incarnation: int, worker_id: bytes, address: str) -> None:
+        """The actor is alive there: send what is queued."""
+    def actor_pause(self, actor_id: bytes) -> None:
+        """The actor is not there now (pending, restarting): queue calls."""
+    def actor_fail(self, actor_id: bytes, error: bytes) -> int:
+        """The actor is dead for good: fail what is queued or in flight, and every later call."""
+    def actor_set(self, actor_id: bytes, max_pending_calls: int, out_of_order: bool) -> None: ...
+    def actor_pending_calls(self, actor_id: bytes) -> int: ...
+
+    # -- executing --
+    def next_task(self, group: str, timeout_s: float) -> Task | None: ...
+    def take_tasks(self, limit: int) -> list[Task]:
+        """What can be taken without waiting, of every group; for event loops."""
+    def task_fd(self) -> int:
+        """A descriptor that becomes readable when take_tasks() or poll() has something to do."""
+    def poll(self) -> None:
+        """One round over the sockets without waiting; for an event loop that watches task_fd()."""
+    def finish(self, task: Task, values: tuple[Any, ...]) -> None:
+        """Store and send the results: as many values as the task has returns."""
+    def fail(self, task: Task, error: bytes, cancelled: bool = False) -> None:
+        """End the task with a serialized exception."""
+    def load_creation(self, payload: bytes) -> Task:
+        """The task in an actor's creation payload; ended by finish()/fail(), which send nothing."""
+    def set_groups(self, groups: dict[str, int]) -> None:
+        """Concurrency groups of an actor; before set_accepting(True)."""
+    def set_accepting(self, accepting: bool) -> None:
+        """Whether pushed tasks are taken; frames that came before wait."""
+    def set_actor(self, actor_id: bytes, incarnation: int) -> None: ...
+    def drain_executor(self) -> int:
+        """Stop taking tasks and give back what has not started; the number given back."""
+    def current_task_id(self) -> bytes: ...
+
+    # -- seeing --
+    def record_span(self, name: str, start_unix_ns: int, end_unix_ns: int) -> None: ...
+    def flush_events(self) -> None: ...
+    def statistics(self) -> dict[str, int]: ...
+    def references(self, limit: int) -> list[dict[str, Any]]: ...
+
+CANCEL_UNKNOWN: Final[int]
+CANCEL_DONE: Final[int]
+CANCEL_SENT: Final[int]
+VALUE_PICKLE: Final[int]
+VALUE_ERROR: Final[int]
+VALUE_BYTES: Final[int]
+
+def collect_references(function: Callable[[], T]) -> tuple[T, list[ObjectRef[Any]]]:
+    """Run `function`; the references that were pickled during it are collected instead of leaked."""
+
+def rebuild_reference(object_id: bytes, owner_worker_id: bytes, owner_node_id: bytes) -> ObjectRef[Any]:
+    """What a pickled ObjectRef loads as."""
+
+def current_core() -> Core | None: ...
