@@ -1,4 +1,4 @@
-"""Print every requirement of a development environment: build, run time and the dev extra of pyproject.toml."""
+"""Print every requirement of a development environment: build, run time and the dev extra."""
 
 import tomllib
 from pathlib import Path

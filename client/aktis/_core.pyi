@@ -173,15 +173,17 @@ class Core:
     def owned_ref(self, object_id: bytes) -> ObjectRef[Any]: ...
 
     # -- submitting --
-    def submit(
-        self, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None
-    ) -> Any:
+    def submit(self, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Queue a task; an ObjectRef, a list of them, or None, by the template's num_returns."""
     def submit_actor(
         self, actor_id: bytes, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> Any: ...
     def encode_creation(
-        self, template: TaskTemplate, actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any] | None,
+        self,
+        template: TaskTemplate,
+        actor_id: bytes,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
         timeout_s: float,
     ) -> tuple[bytes, list[ObjectRef[Any]]]:
         """The opaque creation task of an actor (its dependencies resolved; may wait for them), and the

@@ -69,7 +69,8 @@ class Client {
 
   // Room for an object of `size_bytes`. `owner` is the worker that owns the reference: when it dies the
   // store is told to drop the object. May wait for space until the deadline.
-  CreateResult create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner, wire::TimePoint deadline);
+  CreateResult create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner,
+                      wire::TimePoint deadline);
   // Like create() but only from the leased slab; nullopt when that would need a message.
   std::optional<CreateResult> try_create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner);
   // Publishes the object (one-way) and keeps one pin for the caller; returns its read-only view.

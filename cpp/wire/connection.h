@@ -61,8 +61,8 @@ class Connection final : public EventHandler, public std::enable_shared_from_thi
   // host). An error that is known at once (nothing listens) is reported through on_closed like any other.
   // `expected_peer`: the id that the peer must announce (nil: any): a new process behind an old address
   // is refused.
-  static std::shared_ptr<Connection> connect(Reactor& reactor, const std::string& address,
-                                             const Hello& hello, const WorkerId& expected_peer,
+  static std::shared_ptr<Connection> connect(Reactor& reactor, const std::string& address, const Hello& hello,
+                                             const WorkerId& expected_peer,
                                              std::shared_ptr<ConnectionDelegate> delegate,
                                              const ConnectionLimits& limits = {});
   // Takes an accepted socket; waits for the peer's HELLO and checks it against `policy`.
@@ -85,7 +85,7 @@ class Connection final : public EventHandler, public std::enable_shared_from_thi
 
   State state() const;
   std::size_t queued_bytes() const;
-  const Hello& peer() const;           // valid once open
+  const Hello& peer() const;  // valid once open
   const PeerCredentials& credentials() const;  // SO_PEERCRED for Unix sockets, else empty
 
   struct Statistics {

@@ -15,7 +15,14 @@ namespace aktis::wire {
 inline constexpr std::uint32_t kMagic = 0x53544b41;  // "AKTS"
 inline constexpr std::size_t kMaxTokenBytes = 256;
 
-enum class Role : std::uint8_t { kDriver = 1, kWorker = 2, kTemplate = 3, kRaylet = 4, kPlasma = 5, kTool = 6 };
+enum class Role : std::uint8_t {
+  kDriver = 1,
+  kWorker = 2,
+  kTemplate = 3,
+  kRaylet = 4,
+  kPlasma = 5,
+  kTool = 6
+};
 
 struct Hello {
   std::uint16_t major = kProtocolMajor;
