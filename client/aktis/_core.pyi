@@ -197,8 +197,8 @@ class Core:
     def resubmit(self, task_id: bytes, delay_ms: int = 0) -> bool: ...
     def fail_task(self, task_id: bytes, error: bytes) -> bool: ...
     def cancel(self, task_id: bytes, recursive: bool) -> int:
-        """CANCEL_UNKNOWN (finished), CANCEL_DONE (it was queued and never runs), CANCEL_SENT (runs; its worker
-        was told). After CANCEL_SENT lease_of(task_id) names whom to kill when force is wanted."""
+        """CANCEL_UNKNOWN (finished), CANCEL_DONE (it was queued and never runs), CANCEL_SENT (runs; its
+        worker was told). After CANCEL_SENT lease_of(task_id) names whom to kill when force is wanted."""
     def worker_of(self, task_id: bytes) -> tuple[bytes, int] | None:
         """(worker id, lease id) that has the task now."""
     def children_of(self, task_id: bytes) -> list[bytes]: ...

@@ -1,10 +1,11 @@
 // The Python module aktis._core. Each concept binds itself in its own file of this directory.
 #include <pybind11/pybind11.h>
 
-#include "wire/version.h"
+#include "wire/frame.h"
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "Native parts of Aktis: object store, wire and core.";
   module.attr("__version__") = AKTIS_VERSION;
-  module.attr("PROTOCOL_VERSION") = aktis::kProtocolVersion;
+  module.attr("PROTOCOL_MAJOR") = aktis::wire::kProtocolMajor;
+  module.attr("PROTOCOL_MINOR") = aktis::wire::kProtocolMinor;
 }

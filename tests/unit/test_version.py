@@ -10,5 +10,5 @@ def test_version_is_the_distribution_version() -> None:
     assert aktis.__version__ == metadata.version("aktis")
 
 
-def test_protocol_version_is_positive() -> None:
-    assert _core.PROTOCOL_VERSION > 0
+def test_protocol_major_version_is_positive() -> None:
+    assert _core.PROTOCOL_MAJOR > 0
