@@ -1,0 +1,130 @@
+"""The numbers that a release must reach, and whether a run reached them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from benchmarks import catalogue
+from benchmarks.results import Results
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """At least so many times as good as another system, in the median of paired rounds."""
+
+    system: str
+    factor: float
+
+    def __str__(self) -> str:
+        return f">= {self.factor:.3g} x {self.system}"
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """The median is under this value, in the row's unit."""
+
+    value: float
+
+    def __str__(self) -> str:
+        return f"< {self.value:g}"
+
+
+Condition = Times | Below
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A row and what it must reach; any one of several conditions is enough."""
+
+    row: str
+    any_of: tuple[Condition, ...]
+
+    def __str__(self) -> str:
+        return " or ".join(str(condition) for condition in self.any_of)
+
+
+class Verdict(Enum):
+    PASS = "pass"
+    FAIL = "FAIL"
+    NO_DATA = "no data"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A floor, what was measured for it, and the verdict."""
+
+    floor: Floor
+    measured: str
+    verdict: Verdict
+
+
+TEN_TIMES_RAY = (
+    "get of a stored object",
+    "put, small",
+    "put, several clients",
+    "1 000 tasks then get",
+    "tasks, synchronous",
+    "tasks, asynchronous",
+    "tasks, several clients",
+    "wait on 1 000 references",
+    "wait on 1 000 references, one by one",
+    "actor calls, synchronous",
+    "actor calls, asynchronous",
+    "actor calls, concurrent (16 threads)",
+    "actor calls, 1 to n",
+    "actor calls, n to n",
+    "actor calls with a stored argument, n to n",
+    "async actor, synchronous",
+    "async actor, asynchronous",
+    "actors created per second",
+)
+BANDWIDTH = ("put, GB/s", "put, several clients, GB/s")
+PIPELINED = ("1 000 tasks then get", "tasks, asynchronous")
+SYNCHRONOUS = ("tasks, synchronous", "actor calls, synchronous")
+
+FLOORS: tuple[Floor, ...] = (
+    *(Floor(row, (Times("ray", 10),)) for row in TEN_TIMES_RAY),
+    # A peer that is already near what the memory can do cannot be beaten three times over.
+    *(Floor(row, (Times("ray", 3), Times("limit", 0.9))) for row in BANDWIDTH),
+    *(
+        Floor(row, (Times(pool, 1),))
+        for row in PIPELINED
+        for pool in ("multiprocessing", "futures", "joblib")
+    ),
+    *(Floor(row, (Times("limit", 1 / 3),)) for row in SYNCHRONOUS),
+    Floor(catalogue.INIT, (Below(1.0),)),
+    Floor(catalogue.CLUSTER_MEMORY, (Below(200),)),
+    Floor(catalogue.ACTOR_MEMORY, (Below(10),)),
+)
+
+
+def check(results: Results, floors: Iterable[Floor] = FLOORS, ours: str = "aktis") -> list[Finding]:
+    """The verdict on each floor whose row was asked for in this run."""
+    asked = {row.name for row in results.rows}
+    return [_judge(results, floor, ours) for floor in floors if floor.row in asked]
+
+
+def _judge(results: Results, floor: Floor, ours: str) -> Finding:
+    verdicts: list[tuple[str, bool]] = []
+    for condition in floor.any_of:
+        found = _measure(results, floor.row, condition, ours)
+        if found is not None:
+            verdicts.append(found)
+    if not verdicts:
+        return Finding(floor, "-", Verdict.NO_DATA)
+    reached = any(passed for _, passed in verdicts)
+    return Finding(floor, "; ".join(text for text, _ in verdicts), Verdict.PASS if reached else Verdict.FAIL)
+
+
+def _measure(results: Results, row_name: str, condition: Condition, ours: str) -> tuple[str, bool] | None:
+    """The measured figure as text and whether it satisfies the condition; None when there is no figure."""
+    if isinstance(condition, Below):
+        summary = results.summary(row_name, ours)
+        return None if summary is None else (f"{summary.median:.3g}", summary.median < condition.value)
+    row = next(row for row in results.rows if row.name == row_name)
+    ratio = results.ratio(row, ours, condition.system)
+    if ratio is None:
+        return None
+    return f"{ratio.median:.3g} x {condition.system}", ratio.median >= condition.factor

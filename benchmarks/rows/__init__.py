@@ -1,0 +1,1 @@
+"""Loads that use no runtime: the limits of the machine."""

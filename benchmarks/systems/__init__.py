@@ -1,0 +1,1 @@
+"""How each system is measured, one module per kind of system."""
