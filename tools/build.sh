@@ -6,12 +6,13 @@ cd "$(dirname "$0")/.."
 python=$1
 
 key=$( (cat pyproject.toml tools/build.sh; echo "$python") | sha256sum | cut -c1-16)
-stamp=build/.installed-$key
+# In the environment, so that neither a new environment nor a removed build directory is taken for installed.
+stamp="$(dirname "$python")/../.installed-$key"
 if [ -e "$stamp" ] && [ -e build/build.ninja ]; then
   exec ninja -C build --quiet -j "${CMAKE_BUILD_PARALLEL_LEVEL:-2}"
 fi
 echo "build: editable install"
 "$python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
   --config-settings=cmake.define.AKTIS_TESTS=ON -e .
-rm -f build/.installed-*
+rm -f "$(dirname "$python")"/../.installed-*
 touch "$stamp"

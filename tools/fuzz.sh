@@ -9,7 +9,11 @@ tools/apt_install.sh clang-19 libclang-rt-19-dev
   -DCMAKE_CXX_COMPILER=clang++-19 -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAKTIS_MODULE=OFF -DAKTIS_FUZZ=ON
 ninja -C build-fuzz --quiet -j "${CMAKE_BUILD_PARALLEL_LEVEL:-2}" aktis_fuzz
 
-[ $# -gt 0 ] || set -- $(cd cpp/fuzz && ls ./*.cc 2>/dev/null | sed 's|^\./||; s|\.cc$||')
+if [ $# = 0 ]; then
+  for source in cpp/fuzz/*.cc; do
+    [ -e "$source" ] && set -- "$@" "$(basename "$source" .cc)"
+  done
+fi
 [ $# -gt 0 ] || { echo "fuzz: no target in cpp/fuzz" >&2; exit 1; }
 mkdir -p build-fuzz/crashes
 for name in "$@"; do

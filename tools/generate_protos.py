@@ -39,7 +39,8 @@ def stage(proto_dir: Path, staging: Path) -> list[str]:
 def run_protoc(staging: Path, names: list[str], out: Path) -> None:
     """Run protoc with the Python, gRPC and mypy plugins of the running interpreter's environment."""
     bundled = resources.files("grpc_tools") / "_proto"
-    outputs = [f"--{kind}={out}" for kind in ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")]
+    outputs = [f"--{kind}={out}" for kind in ("python_out", "grpc_python_out")]
+    outputs += [f"--{kind}=quiet:{out}" for kind in ("mypy_out", "mypy_grpc_out")]
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{staging}", f"-I{bundled}", *outputs, *names]
     # The mypy plugins are console scripts beside the interpreter, which need not be on PATH.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -30,8 +30,8 @@ enum class CreateError : std::uint8_t {
 
 struct CreateResult {
   CreateError error = CreateError::kNone;
-  std::string message;             // for people; empty on success
-  std::span<std::byte> writable;   // valid until seal() or abort()
+  std::string message;            // for people; empty on success
+  std::span<std::byte> writable;  // valid until seal() or abort()
 };
 
 // A sealed object mapped read-only. Stays valid while pinned.
@@ -51,7 +51,7 @@ class ClientListener {
 };
 
 struct ClientConfig {
-  std::string address;     // "unix:/..." of the store
+  std::string address;  // "unix:/..." of the store
   wire::Hello hello;
   std::size_t slab_max_object_bytes = 1u << 20;  // larger objects are asked for one by one
   std::size_t copy_threads_min_bytes = 32u << 20;

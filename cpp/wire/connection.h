@@ -85,7 +85,7 @@ class Connection final : public EventHandler, public std::enable_shared_from_thi
 
   State state() const;
   std::size_t queued_bytes() const;
-  const Hello& peer() const;  // valid once open
+  const Hello& peer() const;                   // valid once open
   const PeerCredentials& credentials() const;  // SO_PEERCRED for Unix sockets, else empty
 
   struct Statistics {

@@ -28,7 +28,7 @@ struct Hello {
   std::uint16_t major = kProtocolMajor;
   std::uint16_t minor = kProtocolMinor;
   Role role = Role::kTool;
-  WorkerId sender;         // the speaking process; random per process, so it is its epoch
+  WorkerId sender;  // the speaking process; random per process, so it is its epoch
   NodeId node;
   WorkerId expected_peer;  // nil: any
   std::string token;       // the cluster's shared secret; empty only where the policy has none
