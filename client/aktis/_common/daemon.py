@@ -210,7 +210,7 @@ class _Run:
         return context
 
     def _refuse_second(self) -> None:
-        """Leave the record and the epoch of a running daemon alone; one with the same name is already here."""
+        """Leave the record and the epoch of a running daemon alone: one of this name is already here."""
         other = DaemonRecord.read(self._layout.daemon_record(self._name))
         if other is not None and other.is_alive():
             raise StartError(
