@@ -14,7 +14,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <functional>
+#include <cstdint>
 #include <list>
 #include <mutex>
 
@@ -22,17 +22,25 @@
 
 namespace aktis::wire {
 
+class Baton;
+
 // One waiting thread. complete() may be called from any thread, any number of times, with locks held.
+// The waiter must be alive when complete() is called; threads that complete the same waiter at the same
+// time do so under a lock that its owner takes before it destroys the waiter.
 class Waiter {
  public:
   void complete();
-  bool completed() const { return completed_.load(std::memory_order_acquire); }
-  void reset() { completed_.store(false, std::memory_order_release); }
+  bool completed() const { return state_.load(std::memory_order_acquire) == kCompleted; }
+  void reset() { state_.store(kIdle, std::memory_order_release); }  // not while it waits
 
  private:
   friend class Baton;
-  class Baton* baton_ = nullptr;  // set while the waiter waits
-  std::atomic<bool> completed_{false};
+  static constexpr std::uintptr_t kIdle = 0;
+  static constexpr std::uintptr_t kCompleted = 1;
+  // kIdle, kCompleted, or the address of the Baton at which it waits. It changes between a Baton and
+  // another value only under that baton's mutex, so that complete() and the end of a wait exclude each other.
+  std::atomic<std::uintptr_t> state_{kIdle};
+  // Guarded by the baton's mutex while the waiter waits:
   std::condition_variable wake_;
   bool promoted_ = false;  // the baton was passed to this waiter
 };
@@ -42,28 +50,37 @@ class Baton {
   Baton(Reactor& reactor, std::chrono::microseconds linger);
 
   // Waits, polling when it can, until `waiter` is completed (true) or the deadline passes (false).
+  // TimePoint::max(): no deadline. What a handler throws comes out here, with the baton released.
   bool wait(Waiter& waiter, TimePoint deadline);
 
   // Like wait(), for the service thread: takes the baton only after it has been free for `linger`,
-  // and gives it up as soon as another thread wants it.
+  // and gives it up as soon as another thread wants it. One service thread at a time.
   bool serve(Waiter& waiter, TimePoint deadline);
 
   // One round without waiting, for an event loop that watches reactor.fd(). False when another thread
   // is polling.
   bool poll_now();
 
-  // Statistics for tests and metrics: rounds polled by users, by the service thread, hand-overs.
+  // Statistics for tests and metrics: rounds polled by users, by the service thread; how often the baton
+  // was passed to a thread that slept; how often the service thread woke while it was parked.
   struct Statistics {
     std::uint64_t user_polls = 0;
     std::uint64_t service_polls = 0;
     std::uint64_t handovers = 0;
+    std::uint64_t service_wakeups = 0;
   };
   Statistics statistics() const;
 
  private:
   friend class Waiter;
-  bool poll_as_leader(Waiter& waiter, TimePoint deadline, std::unique_lock<std::mutex>& lock, bool service);
-  void pass_on(std::unique_lock<std::mutex>& lock);
+  using Lock = std::unique_lock<std::mutex>;
+
+  bool begin(Waiter& waiter);  // false when it is completed already
+  bool end(Waiter& waiter);    // true when it was completed
+  bool follow(Waiter& waiter, TimePoint deadline, Lock& lock);
+  void lead(Waiter& waiter, TimePoint deadline, Lock& lock, bool service);
+  void park(Waiter& waiter, TimePoint deadline, Lock& lock);
+  void pass_on();
 
   Reactor& reactor_;
   const std::chrono::microseconds linger_;
@@ -71,9 +88,11 @@ class Baton {
   // Guarded by mutex_:
   bool held_ = false;
   bool held_by_service_ = false;
-  TimePoint released_at_{};
+  Waiter* leader_ = nullptr;      // the waiter of the thread that polls
+  std::uint64_t tenures_ = 0;     // how often the baton was taken
+  TimePoint released_at_{};       // when it became free last
   std::list<Waiter*> followers_;  // oldest first
-  Waiter* service_ = nullptr;     // the service thread's waiter while it is parked
+  Waiter* parked_ = nullptr;      // the service thread's waiter while it sleeps until a long tenure ends
   Statistics statistics_;
 };
 

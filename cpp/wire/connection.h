@@ -13,6 +13,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <mutex>
@@ -27,7 +28,9 @@
 
 namespace aktis::wire {
 
+// kLater: at the latest Reactor::kFlushDelay later, or when the sender has queued kFlushBytes.
 enum class Flush { kNow, kLater };
+inline constexpr std::size_t kFlushBytes = 32u << 10;
 enum class SendResult { kSent, kQueued, kClosed, kQueueFull };
 
 struct ConnectionLimits {
@@ -39,20 +42,23 @@ struct ConnectionLimits {
 
 class Connection;
 
-// Receives what happens on a connection; all calls come on the polling thread. on_closed comes exactly
-// once and is the last call.
+// Receives what happens on a connection; all calls come on the polling thread, perhaps before connect()
+// or accept() has returned. on_closed comes exactly once and is the last call; the connection then lets
+// go of its delegate. After close() no more frames come. Must not throw.
 class ConnectionDelegate {
  public:
   virtual ~ConnectionDelegate() = default;
   virtual void on_open(Connection&, const Hello& /* the peer's */) {}
   virtual void on_frame(Connection& connection, const Frame& frame) = 0;
-  // Descriptors that came with the bytes read last (only with max_received_fds > 0); before the frames
-  // of that read.
+  // Descriptors that came with the bytes read last (only with max_received_fds > 0); after on_open, before
+  // the frames of that read.
   virtual void on_fds(Connection&, std::vector<UniqueFd>) {}
   // `reason`: "closed by peer", "refused: ...", "malformed frame: ...", "closed here: ..."
   virtual void on_closed(Connection& connection, const std::string& reason) = 0;
 };
 
+// The reactor keeps a connection alive until it is closed: one that is not needed any more must be
+// closed, letting go of the pointer is not enough. The reactor must outlive every call but the destructor.
 class Connection final : public EventHandler, public std::enable_shared_from_this<Connection> {
  public:
   enum class State : std::uint8_t { kConnecting, kHandshake, kOpen, kClosed };
@@ -72,11 +78,12 @@ class Connection final : public EventHandler, public std::enable_shared_from_thi
   ~Connection() override;
 
   // Sends one frame whose payload is the concatenation of `segments`. header.payload_bytes is filled in.
+  // Throws std::length_error for a payload beyond max_payload_bytes: the peer would close the connection.
   SendResult send(FrameHeader header, std::span<const std::span<const std::byte>> segments,
                   Flush flush = Flush::kNow);
   SendResult send(FrameHeader header, std::span<const std::byte> payload, Flush flush = Flush::kNow);
-  // Sends one small frame with descriptors attached (Unix sockets, only when nothing is queued: used
-  // right after the handshake).
+  // Sends one small frame with descriptors attached (Unix sockets, at most 16, only when nothing is
+  // queued: used right after the handshake). kQueueFull: something is queued, nothing was sent.
   SendResult send_with_fds(FrameHeader header, std::span<const std::byte> payload, std::span<const int> fds);
   void flush();  // writes what is queued, as far as it goes
 
@@ -94,10 +101,11 @@ class Connection final : public EventHandler, public std::enable_shared_from_thi
   Statistics statistics() const;
 
   void on_ready(std::uint32_t events) override;
+  void on_flush() override;
 
  private:
   struct Impl;
-  Connection();
+  explicit Connection(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 
@@ -110,12 +118,13 @@ class Listener final : public EventHandler, public std::enable_shared_from_this<
   static std::shared_ptr<Listener> listen(Reactor& reactor, const std::string& address, OnAccept on_accept);
   ~Listener() override;
   const std::string& address() const;
-  void close();  // removes the socket file
+  // Any thread; removes the socket file. A call of on_accept may still be under way on the poller.
+  void close();
   void on_ready(std::uint32_t events) override;
 
  private:
   struct Impl;
-  Listener();
+  explicit Listener(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -64,6 +64,9 @@ class FrameDecoder {
 
   explicit FrameDecoder(std::size_t max_payload_bytes = kDefaultMaxPayloadBytes);
 
+  // The limit for frames that next() has not looked at yet: small until a peer is known, then larger.
+  void set_max_payload_bytes(std::size_t max_payload_bytes) { max_payload_bytes_ = max_payload_bytes; }
+
   // Room to receive into: at least 64 KiB, or what is missing of a frame whose header is known
   // (never more than the maximum payload). Invalidates payloads handed out before.
   std::span<std::byte> prepare();
@@ -77,7 +80,9 @@ class FrameDecoder {
   std::size_t buffered_bytes() const { return end_ - begin_; }
 
  private:
-  const std::size_t max_payload_bytes_;
+  std::size_t missing_bytes() const;
+
+  std::size_t max_payload_bytes_;
   std::unique_ptr<std::byte[]> buffer_;
   std::size_t capacity_ = 0;
   std::size_t begin_ = 0;

@@ -9,11 +9,14 @@
 
 #include "wire/frame.h"
 #include "wire/ids.h"
+#include "wire/socket.h"
 
 namespace aktis::wire {
 
 inline constexpr std::uint32_t kMagic = 0x53544b41;  // "AKTS"
 inline constexpr std::size_t kMaxTokenBytes = 256;
+// Limit of any frame before a connection is open: a stranger cannot make us allocate more.
+inline constexpr std::size_t kMaxHandshakePayloadBytes = 4096;
 
 enum class Role : std::uint8_t {
   kDriver = 1,
@@ -57,7 +60,12 @@ struct HandshakePolicy {
   std::optional<std::uint32_t> required_uid;  // SO_PEERCRED, Unix sockets only
 };
 
+const char* role_name(Role role);
+
+// Throws std::invalid_argument when the token is longer than kMaxTokenBytes.
 std::vector<std::byte> encode_hello(const Hello& hello);
+// Empty when it is malformed. Of another major version only major and minor are filled in: its layout is
+// not known, but check_hello() can say which version came.
 std::optional<Hello> decode_hello(std::span<const std::byte> payload);
 std::vector<std::byte> encode_reject(const Reject& reject);
 std::optional<Reject> decode_reject(std::span<const std::byte> payload);
@@ -65,5 +73,9 @@ std::optional<Reject> decode_reject(std::span<const std::byte> payload);
 // Pure: the server's decision about a HELLO; empty when it is welcome. Compares tokens in constant time
 // and never puts a token in a message.
 std::optional<Reject> check_hello(const Hello& hello, const HandshakePolicy& policy);
+// The same for what the kernel says about the peer of a Unix socket; checked before the HELLO.
+std::optional<Reject> check_credentials(const PeerCredentials& peer, const HandshakePolicy& policy);
+// The client's decision about a HELLO_ACK.
+std::optional<Reject> check_hello_ack(const Hello& ack, const WorkerId& expected_peer);
 
 }  // namespace aktis::wire

@@ -1,5 +1,8 @@
 // One epoll instance and its timers. Exactly one thread polls at a time (see wire/baton.h); any
 // thread may add, change or remove descriptors, arm timers, or interrupt the poller.
+//
+// After a fork the child must not use it: it shares the parent's epoll set. Every method but the
+// destructor, remove(), cancel() and fd() throws std::logic_error there; those do nothing to the set.
 #pragma once
 
 #include <chrono>
@@ -17,6 +20,8 @@ class EventHandler {
   virtual ~EventHandler() = default;
   // Called on the polling thread with the epoll event bits. No lock of the reactor is held.
   virtual void on_ready(std::uint32_t events) = 0;
+  // What flush_later() asked for; on the polling thread. No lock of the reactor is held.
+  virtual void on_flush() {}
 };
 
 class Reactor {
@@ -41,12 +46,26 @@ class Reactor {
   // on the calling thread (a lock is held, a connection is being closed). Bounded by its callers.
   void post(std::function<void()> callback);
 
-  // One round: posted work, flush hooks, one epoll_wait of at most `deadline`, handlers, due timers.
-  // Returns the number of handlers that ran. Only the baton's holder calls it.
-  int poll(TimePoint deadline);
-  void interrupt();  // makes a poll() that waits return soon; any thread; async-signal-safe
+  // Calls handler->on_flush() before the poller waits next. Does not wake a poller that waits already:
+  // then it comes at most kFlushDelay later, so that a thread which queues many frames pays for one
+  // wake-up, not for one per frame. Callers ask once until on_flush() has come.
+  static constexpr std::chrono::microseconds kFlushDelay{500};
+  void flush_later(std::shared_ptr<EventHandler> handler);
 
-  // Runs before every epoll_wait: connections flush what was queued for later sending.
+  // One round: posted work, flush hooks, one epoll_wait of at most `deadline` (which does not wait when
+  // posted work ran), handlers, due timers, flushes that those asked for. Returns the number of posted
+  // callbacks, handlers and timers that ran. Only the baton's holder calls it. TimePoint::max(): no limit.
+  int poll(TimePoint deadline);
+  // Makes a poll() that waits return soon, or the next one not wait; any thread; async-signal-safe.
+  void interrupt();
+
+  // For the poller's own callbacks: the poll() that runs must not go on to wait. Costs no system call.
+  void skip_wait();
+  bool polling_here() const;  // this thread is inside poll()
+  bool in_forked_child() const;
+  void check_process() const;  // throws std::logic_error in a forked child
+
+  // Runs before every epoll_wait, never removed.
   void add_flush_hook(std::function<void()> hook);
 
   // The epoll descriptor: readable when poll() would find something. An asyncio loop may watch it.
