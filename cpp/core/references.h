@@ -61,6 +61,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "core/reference_records.h"
@@ -124,6 +125,7 @@ struct ReferenceCounts {
   std::uint32_t return_holds = 0;
   std::uint32_t lineage_pins = 0;
   std::uint32_t borrowers = 0;
+  bool pinned = false;  // pickled outside Aktis
   WorkerId owner;
 };
 
@@ -212,43 +214,62 @@ class ReferenceTable {
   using State = references::State;
   using Map = std::unordered_map<ObjectId, Entry, IdHash>;
 
-  // Every verb ends with settle(), which works off dirty objects (maybe not held any more) and scopes
-  // (maybe without dependents); nothing recurses.
+  // Every verb ends with settle(), which works off dirty objects (maybe not held any more) and dirty scopes
+  // (maybe without dependents) until nothing changes; nothing recurses.
   void settle();
   void settle_object(const ObjectId& id);
   void settle_scope(ScopeId id);
 
-  Entry& at(const ObjectId& id, const char* verb);
-  Map::iterator insert(const ObjectId& id);
-  void erase(Map::iterator position);
+  // references.cc: counts, and what the owner does.
   static Rare& rare(Entry& entry);
+  Entry& at(const ObjectId& id, const char* verb);
+  std::pair<Map::iterator, bool> insert(const ObjectId& id);
+  void erase(Map::iterator position);
   void set_state(const ObjectId& id, Entry& entry, State state);
+  void increment(std::uint32_t Entry::* count, const ObjectId& id, Entry& entry);
+  void revive(const ObjectId& id, Entry& entry);
   void decrement(std::uint32_t Entry::* count, const ObjectId& id, const char* verb);
-  void decrement_batch(std::uint32_t Entry::* count, std::span<const ObjectId> ids, const char* verb);
-
-  // Owner.
   void free_owned(Map::iterator position);
-  void forget_borrower(const ObjectId& id, const WorkerId& borrower);
+  void drop_hold(std::uint64_t hold);
+  void release_hold(const WorkerId& caller, std::uint64_t hold);
+  void emit(ReferenceAction::Kind kind, const ObjectId& object, const WorkerId& peer = {},
+            std::uint64_t generation = 0);
 
-  // Borrower.
+  // references_borrow.cc: what a borrower does.
   Entry& borrowed_entry(const ObjectId& id, const WorkerId& owner);
-  void cover_by_task(const ObjectId& id, Entry& entry, const Cover& cover);
-  void cover_by_object(const ObjectId& id, Entry& entry, const ObjectId& outer);
+  void adopt_one(const ReturnedRef& ref, ScopeId scope);
+  void apply(const Cover& cover, const ObjectId& id, Entry& entry);
+  bool cover_by_object(const ObjectId& id, Entry& entry, const ObjectId& outer);
+  bool kept_by_task_only(const Entry& entry) const;
+  void start_registration(const ObjectId& id, Entry& entry);
+  void finish_registration(const WorkerId& from, const ObjectId& id, std::uint64_t generation, State state);
+  void register_foreign_dependents(Entry& outer);
+  void release_borrowed(Map::iterator position);
+
+  // references_scope.cc: covers.
+  ScopeId open_scope(Scope scope);
+  ScopeId task_scope(const TaskId& task, const WorkerId& caller);
+  ScopeId object_scope(const ObjectId& outer, Entry& entry);
   void attach(const ObjectId& id, Entry& entry, ScopeId scope);
   void detach_all(const ObjectId& id, Entry& entry);
-  void start_registration(const ObjectId& id, Entry& entry);
-  void release_borrowed(Map::iterator position);
-  void resolve(const ObjectId& id, Entry& entry, State state);
+  void end_scope(Scope& scope);
+  void register_dependents(const Scope& scope);
+  void dissolve_scope(ScopeId id);
   void void_cover(const ObjectId& outer, Entry& entry);
-  ScopeId open_scope(Scope scope);
-  void end_scope(ScopeId id, Scope& scope);
   void close_scope(ScopeId id);
-  void drop_hold(std::uint64_t hold);
 
-  references::Peer& peer(const WorkerId& worker) { return peers_[worker]; }
-  void forget_if_empty(const WorkerId& worker);
+  // references_validate.cc
+  void validate_borrowed(const ObjectId& id, const Entry& entry) const;
+  void validate_scopes() const;
+  void validate_peers() const;
+
+  // references_peers.cc: life and death of processes.
+  void lose_owner(const std::unordered_set<ObjectId, IdHash>& borrowed);
+  void lose_guard(ScopeId id);
   void remember_lost(const WorkerId& worker);
   bool is_lost(const WorkerId& worker) const { return lost_.contains(worker); }
+  template <typename Set, typename Key>
+  void forget(Set references::Peer::* set, const WorkerId& worker, const Key& key);
 
   const WorkerId self_;
   Map entries_;
@@ -264,5 +285,14 @@ class ReferenceTable {
   std::vector<ScopeId> dirty_scopes_;
   std::vector<ReferenceAction> actions_;
 };
+
+// Keeps the index of peers free of processes with which there is nothing to do.
+template <typename Set, typename Key>
+void ReferenceTable::forget(Set references::Peer::* set, const WorkerId& worker, const Key& key) {
+  const auto position = peers_.find(worker);
+  if (position == peers_.end()) return;
+  (position->second.*set).erase(key);
+  if (position->second.empty()) peers_.erase(position);
+}
 
 }  // namespace aktis
