@@ -13,19 +13,23 @@ class Ref:
 
 
 class Callee:
-    """A remote function or method; ``is_async`` methods are run to their end."""
+    """A remote function or method; a coroutine is run to its end."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], num_returns: int = 1) -> None:
         self.function = function
+        self.num_returns = num_returns
 
-    def remote(self, *arguments: Any) -> Ref:
+    def options(self, num_returns: int) -> Callee:
+        return Callee(self.function, num_returns)
+
+    def remote(self, *arguments: Any) -> Any:
         result = self.function(*(item.value if isinstance(item, Ref) else item for item in arguments))
         if isinstance(result, types.CoroutineType):
             try:
                 result.send(None)
             except StopIteration as stop:
                 result = stop.value
-        return Ref(result)
+        return Ref(result) if self.num_returns == 1 else [Ref(item) for item in result]
 
 
 class Handle:

@@ -7,7 +7,7 @@ from aktis._microbenchmark import ROWS, Row, main, select_rows
 from aktis._microbenchmark.measure import measure_row
 from aktis._microbenchmark.render import Results, format_value, results_table
 
-from .local_api import LocalApi
+from tests.unit.microbenchmark.local_api import LocalApi
 
 PLACEMENT = "placement group create and remove"
 LOCAL_ROWS = [row for row in ROWS if row.name != PLACEMENT]
@@ -33,12 +33,12 @@ def test_row_runs_and_kills_its_actors(row: Row) -> None:
     ],
 )
 def test_amount_is_the_number_of_calls(name: str, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from . import local_api
+    from tests.unit.microbenchmark import local_api
 
     count = 0
     original = local_api.Callee.remote
 
-    def counted(self: local_api.Callee, *arguments: object) -> local_api.Ref:
+    def counted(self: local_api.Callee, *arguments: object) -> object:
         nonlocal count
         count += getattr(self.function, "__name__", "") == "small"
         return original(self, *arguments)
