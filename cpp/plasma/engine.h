@@ -84,6 +84,8 @@ class Engine final {
   EngineStatistics statistics() const;
   std::vector<const Object*> list(std::size_t limit) const { return catalog_.list(limit); }
   Allocator& allocator() { return allocator_; }
+  std::uint64_t allocated_bytes() const { return counters_.allocated_bytes; }  // ever
+  std::uint64_t max_slab_bytes() const { return options_.slabs.max_bytes; }
   wire::TimePoint active_at() const { return active_at_; }  // last allocation
 
   const char* validate() const;  // empty when all invariants hold; for tests
