@@ -163,7 +163,8 @@ const char* Allocator::validate() const {
     if (previous != nullptr && previous->is_free) return "free neighbours not coalesced";
     if (block->warm > block->size) return "more warm bytes than bytes";
     auto* handle = const_cast<Block*>(block);
-    if (!by_size_.contains({block->size, block->offset, handle})) return "free range missing in the index by size";
+    if (!by_size_.contains({block->size, block->offset, handle}))
+      return "free range missing in the index by size";
     if (block->warm > 0 && !by_warm_.contains({block->warm, block->offset, handle})) {
       return "free range missing in the index of warm ranges";
     }

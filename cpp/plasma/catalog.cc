@@ -22,7 +22,8 @@ Slot slot_of(const Object& object) {
 
 }  // namespace
 
-Catalog::Catalog(ObjectTable& table, WallClock wall_clock) : table_(table), wall_clock_(std::move(wall_clock)) {}
+Catalog::Catalog(ObjectTable& table, WallClock wall_clock)
+    : table_(table), wall_clock_(std::move(wall_clock)) {}
 
 Object* Catalog::find(const ObjectId& id) const {
   auto found = names_.find(id);
@@ -231,14 +232,16 @@ const char* Catalog::validate() const {
     sums.pinned_bytes += object.pins > 0 ? bytes : 0;
     if (object.of_evictable.linked) evictable_bytes += bytes;
     if (object.slot != kNoSlot && table_.at(object.slot).id != object.id) return "slot holds another object";
-    if (object.slot != kNoSlot && table_.at(object.slot).state != object.state) return "slot has another state";
+    if (object.slot != kNoSlot && table_.at(object.slot).state != object.state)
+      return "slot has another state";
   }
   for (const auto& [owner, account] : accounts_) in_accounts += account.objects.size();
   if (named != names_.size()) return "names of objects that are gone";
   if (in_accounts != live) return "accounts do not cover the objects";
   if (recorded != table_.used_slots()) return "slots and records differ";
   if (evictable_bytes != evictable_bytes_) return "wrong evictable bytes";
-  if (sums.pinned != totals_.pinned || sums.pinned_bytes != totals_.pinned_bytes) return "wrong pinned totals";
+  if (sums.pinned != totals_.pinned || sums.pinned_bytes != totals_.pinned_bytes)
+    return "wrong pinned totals";
   if (live != totals_.created + totals_.sealed + totals_.deleted) return "wrong totals";
   return "";
 }

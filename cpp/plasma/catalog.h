@@ -33,8 +33,8 @@ struct Object {
   ObjectState state = ObjectState::kFree;
   bool primary = true;
   bool named = false;
-  bool doomed = false;      // deleted before it was sealed: goes as soon as it is
-  std::uint32_t pins = 0;   // clients that hold it
+  bool doomed = false;     // deleted before it was sealed: goes as soon as it is
+  std::uint32_t pins = 0;  // clients that hold it
   std::uint64_t slot = ~std::uint64_t{0};
   OwnerAccount* account = nullptr;
   Link<Object> of_owner;
@@ -78,7 +78,8 @@ class Catalog {
   void condemn(Object& object);
   void abort(Object& object);
   static bool is_garbage(const Object& object) {
-    return object.pins == 0 && (object.state == ObjectState::kDeleted || object.state == ObjectState::kAborted);
+    return object.pins == 0 &&
+           (object.state == ObjectState::kDeleted || object.state == ObjectState::kAborted);
   }
   // Forgets the record; returns its range, which the caller gives back.
   Block* erase(Object& object);
@@ -116,7 +117,7 @@ class Catalog {
 
   ObjectTable& table_;
   const WallClock wall_clock_;
-  std::deque<Object> objects_;   // stable addresses; state kFree: unused
+  std::deque<Object> objects_;  // stable addresses; state kFree: unused
   std::vector<Object*> spare_;
   std::unordered_map<ObjectId, Object*, IdHash> names_;
   std::unordered_map<WorkerId, OwnerAccount, IdHash> accounts_;

@@ -65,12 +65,10 @@ std::uint64_t Engine::resume() {
     Slot slot;
   };
   std::vector<Found> found;
-  std::uint64_t dropped = table_.recover([&](std::uint64_t index, const Slot& slot) {
-    found.push_back({index, slot});
-  });
-  std::sort(found.begin(), found.end(), [](const Found& left, const Found& right) {
-    return left.slot.offset < right.slot.offset;
-  });
+  std::uint64_t dropped =
+      table_.recover([&](std::uint64_t index, const Slot& slot) { found.push_back({index, slot}); });
+  std::sort(found.begin(), found.end(),
+            [](const Found& left, const Found& right) { return left.slot.offset < right.slot.offset; });
   for (const Found& entry : found) {
     // Only sealed objects outlive the store: what was being written or had been deleted has no client now.
     const bool usable = entry.slot.state == ObjectState::kSealed && catalog_.find(entry.slot.id) == nullptr;
@@ -116,10 +114,17 @@ std::optional<std::string> Engine::handle(SessionId id, std::uint16_t frame_type
   Session& session = *found->second;
   std::optional<std::string> violation;
   switch (static_cast<PlasmaFrame>(frame_type)) {
-    case PlasmaFrame::kOps: violation = handle_ops(session, payload, now); break;
-    case PlasmaFrame::kCreate: violation = handle_create(session, correlation, payload, now); break;
-    case PlasmaFrame::kSlabRequest: violation = handle_slab(session, correlation, payload, now); break;
-    default: violation = "frame type " + std::to_string(frame_type) + " is not one that a client sends";
+    case PlasmaFrame::kOps:
+      violation = handle_ops(session, payload, now);
+      break;
+    case PlasmaFrame::kCreate:
+      violation = handle_create(session, correlation, payload, now);
+      break;
+    case PlasmaFrame::kSlabRequest:
+      violation = handle_slab(session, correlation, payload, now);
+      break;
+    default:
+      violation = "frame type " + std::to_string(frame_type) + " is not one that a client sends";
   }
   counters_.violations += violation.has_value();
   finish(now);
@@ -132,10 +137,11 @@ std::optional<std::string> Engine::handle_create(Session& session, std::uint64_t
   if (!request) return "malformed request to create an object";
   if (request->id.is_nil()) return "request to create an object with a nil id";
   if (request->size_bytes > allocator_.capacity_bytes()) {
-    outbox_.created(session.id, correlation,
-                    {CreateStatus::kTooLarge, 0,
-                     "object of " + std::to_string(request->size_bytes) + " bytes is larger than the whole store (" +
-                         std::to_string(allocator_.capacity_bytes()) + " bytes)"});
+    outbox_.created(
+        session.id, correlation,
+        {CreateStatus::kTooLarge, 0,
+         "object of " + std::to_string(request->size_bytes) + " bytes is larger than the whole store (" +
+             std::to_string(allocator_.capacity_bytes()) + " bytes)"});
     return std::nullopt;
   }
   if (waiting_.empty() && try_create(session, correlation, *request, now)) return std::nullopt;
@@ -154,12 +160,13 @@ std::optional<std::string> Engine::handle_slab(Session& session, std::uint64_t c
   const auto request = decode_slab_request(payload);
   if (!request) return "malformed request for a slab";
   const std::uint64_t limit = options_.slabs.max_bytes;
-  const bool refused = request->min_bytes > limit || session.slabs.size() >= options_.slabs.max_slabs ||
-                       !waiting_.empty();
+  const bool refused =
+      request->min_bytes > limit || session.slabs.size() >= options_.slabs.max_slabs || !waiting_.empty();
   Block* block = nullptr;
   if (!refused) {
     std::uint64_t bytes = session.next_lease_bytes(request->min_bytes, options_.slabs, now);
-    const std::uint64_t least = std::max(footprint(request->min_bytes), std::min(options_.slabs.min_bytes, limit));
+    const std::uint64_t least =
+        std::max(footprint(request->min_bytes), std::min(options_.slabs.min_bytes, limit));
     block = allocator_.allocate(bytes);
     while (block == nullptr && bytes / 2 >= least) block = allocator_.allocate(bytes /= 2);
   }
@@ -181,9 +188,12 @@ std::optional<std::string> Engine::handle_ops(Session& session, std::span<const 
                                               wire::TimePoint now) {
   OpHandler handler(*this, session, now);
   switch (decode_ops(payload, handler)) {
-    case OpsResult::kOk: return std::nullopt;
-    case OpsResult::kMalformed: return "malformed batch of operations";
-    case OpsResult::kRefused: return handler.reason();
+    case OpsResult::kOk:
+      return std::nullopt;
+    case OpsResult::kMalformed:
+      return "malformed batch of operations";
+    case OpsResult::kRefused:
+      return handler.reason();
   }
   return "unreachable";
 }
@@ -203,8 +213,8 @@ Object* Engine::OpHandler::cut_from_slab(const SealOp& op) {
   Block* block = session_.carve(engine_.allocator_, op.offset, footprint(op.size_bytes));
   if (block == nullptr) return nullptr;
   engine_.counters_.slab_bytes -= block->size;
-  return &engine_.catalog_.add({op.id, op.owner, block, op.size_bytes, session_.pid, (op.flags & kPrimary) != 0},
-                               false);
+  return &engine_.catalog_.add(
+      {op.id, op.owner, block, op.size_bytes, session_.pid, (op.flags & kPrimary) != 0}, false);
 }
 
 bool Engine::OpHandler::on_seal(const SealOp& op) {
@@ -256,7 +266,8 @@ bool Engine::OpHandler::on_get(const ObjectId& id) {
     return true;
   }
   if (session_.waits.size() >= engine_.options_.max_waits_per_client) {
-    return refuse("more than " + std::to_string(engine_.options_.max_waits_per_client) + " objects waited for");
+    return refuse("more than " + std::to_string(engine_.options_.max_waits_per_client) +
+                  " objects waited for");
   }
   if (session_.waits.insert(id).second) engine_.waiters_[id].push_back(session_.id);
   return true;
@@ -290,7 +301,8 @@ Block* Engine::allocate(std::uint64_t bytes) {
     if (Block* block = allocator_.allocate(bytes)) return block;
     // Evicting would only help if what is free and what can be evicted suffice together.
     Object* victim = catalog_.eviction_candidate();
-    if (victim == nullptr || allocator_.free_bytes() + catalog_.evictable_bytes() < footprint(bytes)) return nullptr;
+    if (victim == nullptr || allocator_.free_bytes() + catalog_.evictable_bytes() < footprint(bytes))
+      return nullptr;
     ++counters_.evictions;
     counters_.evicted_bytes += victim->block->size;
     condemn(*victim);
@@ -306,9 +318,9 @@ bool Engine::try_create(Session& session, std::uint64_t correlation, const Creat
   }
   Block* block = allocate(request.size_bytes);
   if (block == nullptr) return false;
-  Object& object = catalog_.add({request.id, request.owner, block, request.size_bytes, session.pid,
-                                 (request.flags & kPrimary) != 0},
-                                true);
+  Object& object = catalog_.add(
+      {request.id, request.owner, block, request.size_bytes, session.pid, (request.flags & kPrimary) != 0},
+      true);
   session.creations.emplace(block->offset, &object);
   session.creating_bytes += block->size;
   session.active_at = active_at_ = now;
@@ -372,6 +384,7 @@ void Engine::drop_pin(Session& session, Session::Pin& held) {
   Object& object = *held.object;
   session.pinned_bytes -= object.block->size;
   catalog_.unpin(object);
+  if (object.of_evictable.linked) freed_ = true;  // what waits may evict it
   if (Catalog::is_garbage(object)) release_memory(catalog_.erase(object), true);
 }
 
@@ -424,7 +437,8 @@ std::uint64_t Engine::free_owner(const WorkerId& owner, wire::TimePoint now) {
   dead_owners_.insert(owner, now);
   std::vector<Object*> objects;
   if (OwnerAccount* account = catalog_.account(owner)) {
-    for (Object* object = account->objects.front(); object != nullptr; object = account->objects.next(*object)) {
+    for (Object* object = account->objects.front(); object != nullptr;
+         object = account->objects.next(*object)) {
       objects.push_back(object);
     }
   }
@@ -473,8 +487,9 @@ void Engine::serve_waiting(wire::TimePoint now) {
     const EngineStatistics now_statistics = statistics();
     for (const PendingCreate& pending : expired) {
       ++counters_.full_errors;
-      outbox_.created(pending.session, pending.correlation,
-                      {CreateStatus::kFull, 0, full_message(pending.request, now_statistics, owners, sessions)});
+      outbox_.created(
+          pending.session, pending.correlation,
+          {CreateStatus::kFull, 0, full_message(pending.request, now_statistics, owners, sessions)});
     }
     freed_ = true;  // what stood behind may fit now
     serve_waiting(now);
@@ -486,8 +501,8 @@ void Engine::serve_waiting(wire::TimePoint now) {
 void Engine::ask_to_reclaim(wire::TimePoint now, bool only_idle) {
   if (!only_idle) reclaimed_at_ = now;
   for (auto& [id, session] : sessions_) {
-    if (only_idle && (session->slabs.empty() || session->reclaim_asked ||
-                      now - session->active_at < options_.slab_idle)) {
+    if (only_idle &&
+        (session->slabs.empty() || session->reclaim_asked || now - session->active_at < options_.slab_idle)) {
       continue;
     }
     if (session->slabs.empty() && session->pins.empty()) continue;
@@ -560,7 +575,8 @@ const char* Engine::validate() const {
       if (piece.block->is_free || !session->slabs.contains(piece.slab)) return "broken piece of a slab";
       leased += piece.block->size;
     }
-    if (pinned != session->pinned_bytes || creating != session->creating_bytes) return "wrong bytes of a session";
+    if (pinned != session->pinned_bytes || creating != session->creating_bytes)
+      return "wrong bytes of a session";
     if (leased != session->slab_bytes) return "wrong slab bytes of a session";
     slab_bytes += leased;
     waits += session->waits.size();

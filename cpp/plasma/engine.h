@@ -38,15 +38,16 @@ struct EngineOptions {
   SlabPolicy slabs;
   std::size_t max_waits_per_client = 1'000'000;  // ids asked for and not there yet
   std::size_t max_pending_creates = 4096;
-  std::chrono::milliseconds slab_idle{1000};         // unused for so long: asked back
-  std::chrono::milliseconds reclaim_interval{50};    // at most so often while creations wait for room
+  std::chrono::milliseconds slab_idle{1000};       // unused for so long: asked back
+  std::chrono::milliseconds reclaim_interval{50};  // at most so often while creations wait for room
   std::chrono::milliseconds tombstone_lifetime{5000};
   Catalog::WallClock wall_clock;  // empty: the system's
 };
 
 struct EngineStatistics {
   Catalog::Totals objects;
-  std::uint64_t capacity_bytes = 0, used_bytes = 0, free_bytes = 0, warm_free_bytes = 0, largest_free_bytes = 0;
+  std::uint64_t capacity_bytes = 0, used_bytes = 0, free_bytes = 0, warm_free_bytes = 0,
+                largest_free_bytes = 0;
   std::uint64_t slab_bytes = 0;
   std::uint64_t evictable_bytes = 0;
   std::uint64_t clients = 0, waiting_gets = 0, waiting_creates = 0, waiting_create_bytes = 0;
@@ -98,10 +99,12 @@ class Engine final {
                                            std::span<const std::byte> payload, wire::TimePoint now);
   std::optional<std::string> handle_slab(Session& session, std::uint64_t correlation,
                                          std::span<const std::byte> payload, wire::TimePoint now);
-  std::optional<std::string> handle_ops(Session& session, std::span<const std::byte> payload, wire::TimePoint now);
+  std::optional<std::string> handle_ops(Session& session, std::span<const std::byte> payload,
+                                        wire::TimePoint now);
 
   Block* allocate(std::uint64_t bytes);  // evicting what may be evicted
-  bool try_create(Session& session, std::uint64_t correlation, const CreateRequest& request, wire::TimePoint now);
+  bool try_create(Session& session, std::uint64_t correlation, const CreateRequest& request,
+                  wire::TimePoint now);
   void publish(Session& session, Object& object, wire::TimePoint now);
   void answer(Session& session, const Object& object);
   void answer_lost(const ObjectId& id);

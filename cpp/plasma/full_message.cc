@@ -32,11 +32,11 @@ std::string full_message(const CreateRequest& request, const EngineStatistics& s
                      request.id.hex() + ") within " + std::to_string(request.timeout_ms) + " ms. Of " +
                      bytes_text(statistics.capacity_bytes) + ", " + bytes_text(statistics.free_bytes) +
                      " are free (largest piece " + bytes_text(statistics.largest_free_bytes) + "); " +
-                     std::to_string(objects.sealed) + " sealed objects take " + bytes_text(objects.sealed_bytes) +
-                     ", " + std::to_string(objects.deleted) + " deleted ones still being read " +
-                     bytes_text(objects.deleted_bytes) + ", " + std::to_string(objects.created) +
-                     " being written " + bytes_text(objects.created_bytes) + ", leased slabs " +
-                     bytes_text(statistics.slab_bytes) + ".";
+                     std::to_string(objects.sealed) + " sealed objects take " +
+                     bytes_text(objects.sealed_bytes) + ", " + std::to_string(objects.deleted) +
+                     " deleted ones still being read " + bytes_text(objects.deleted_bytes) + ", " +
+                     std::to_string(objects.created) + " being written " + bytes_text(objects.created_bytes) +
+                     ", leased slabs " + bytes_text(statistics.slab_bytes) + ".";
 
   auto by_owner = owners;
   std::sort(by_owner.begin(), by_owner.end(),
@@ -54,7 +54,8 @@ std::string full_message(const CreateRequest& request, const EngineStatistics& s
   for (const Session* session : by_client) {
     if (held_by(*session) == 0) break;
     text += " Process " + std::to_string(session->pid) + " reads " + bytes_text(session->pinned_bytes) +
-            ", writes " + bytes_text(session->creating_bytes) + ", leases " + bytes_text(session->slab_bytes) + ".";
+            ", writes " + bytes_text(session->creating_bytes) + ", leases " +
+            bytes_text(session->slab_bytes) + ".";
   }
   return text + " Drop references that are not needed, or give the store more memory.";
 }

@@ -28,7 +28,8 @@ std::uint64_t checksum_of(const Slot& slot, std::uint64_t index) {
 
 std::uint64_t checksum_of(const TableHeader& header) {
   constexpr std::size_t kSkip = sizeof(header.checksum);
-  return XXH3_64bits(reinterpret_cast<const char*>(&header) + kSkip, offsetof(TableHeader, high_water) - kSkip);
+  return XXH3_64bits(reinterpret_cast<const char*>(&header) + kSkip,
+                     offsetof(TableHeader, high_water) - kSkip);
 }
 
 bool is_valid(const Slot& slot, std::uint64_t index, std::uint64_t arena_bytes) {
@@ -73,8 +74,8 @@ ObjectTable::ObjectTable(wire::UniqueFd inherited, bool writable) : fd_(std::mov
   map(length, writable);
   const TableHeader header = *header_;
   check(header.magic == kTableMagic, "wrong magic: not an object table");
-  check(header.version == kTableVersion, "version " + std::to_string(header.version) + ", this store reads " +
-                                             std::to_string(kTableVersion));
+  check(header.version == kTableVersion,
+        "version " + std::to_string(header.version) + ", this store reads " + std::to_string(kTableVersion));
   check(header.checksum == checksum_of(header), "header does not match its checksum");
   check(header.slot_bytes == sizeof(Slot), "slots of another size");
   check(header.slot_count <= (length - kHeaderBytes) / sizeof(Slot), "more slots than the file holds");

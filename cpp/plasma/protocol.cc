@@ -55,14 +55,30 @@ OpsResult decode_ops(std::span<const std::byte> payload, OpVisitor& visitor) {
     if (!reader.ok()) return OpsResult::kMalformed;
     bool accepted = false;
     switch (op) {
-      case Op::kSeal: accepted = visitor.on_seal(seal); break;
-      case Op::kRelease: accepted = visitor.on_release(offset, count); break;
-      case Op::kDelete: accepted = visitor.on_delete(seal.id); break;
-      case Op::kAbort: accepted = visitor.on_abort(offset); break;
-      case Op::kGet: accepted = visitor.on_get(seal.id); break;
-      case Op::kCancelGet: accepted = visitor.on_cancel_get(seal.id); break;
-      case Op::kSlabTrim: accepted = visitor.on_slab_trim(offset, used_bytes); break;
-      case Op::kSlabClose: accepted = visitor.on_slab_close(offset); break;
+      case Op::kSeal:
+        accepted = visitor.on_seal(seal);
+        break;
+      case Op::kRelease:
+        accepted = visitor.on_release(offset, count);
+        break;
+      case Op::kDelete:
+        accepted = visitor.on_delete(seal.id);
+        break;
+      case Op::kAbort:
+        accepted = visitor.on_abort(offset);
+        break;
+      case Op::kGet:
+        accepted = visitor.on_get(seal.id);
+        break;
+      case Op::kCancelGet:
+        accepted = visitor.on_cancel_get(seal.id);
+        break;
+      case Op::kSlabTrim:
+        accepted = visitor.on_slab_trim(offset, used_bytes);
+        break;
+      case Op::kSlabClose:
+        accepted = visitor.on_slab_close(offset);
+        break;
     }
     if (!accepted) return OpsResult::kRefused;
   }
@@ -81,7 +97,9 @@ void OpWriter::release(std::uint64_t offset, std::uint32_t count) {
 void OpWriter::remove(const ObjectId& id) { writer_.u8(static_cast<std::uint8_t>(Op::kDelete)).id(id); }
 void OpWriter::abort(std::uint64_t offset) { writer_.u8(static_cast<std::uint8_t>(Op::kAbort)).u64(offset); }
 void OpWriter::get(const ObjectId& id) { writer_.u8(static_cast<std::uint8_t>(Op::kGet)).id(id); }
-void OpWriter::cancel_get(const ObjectId& id) { writer_.u8(static_cast<std::uint8_t>(Op::kCancelGet)).id(id); }
+void OpWriter::cancel_get(const ObjectId& id) {
+  writer_.u8(static_cast<std::uint8_t>(Op::kCancelGet)).id(id);
+}
 
 void OpWriter::slab_trim(std::uint64_t slab, std::uint64_t used_bytes) {
   writer_.u8(static_cast<std::uint8_t>(Op::kSlabTrim)).u64(slab).u64(used_bytes);

@@ -14,7 +14,8 @@ namespace aktis::plasma {
 template <typename Key>
 class RecentSet {
  public:
-  RecentSet(std::size_t max_keys, wire::Clock::duration lifetime) : max_keys_(max_keys), lifetime_(lifetime) {}
+  RecentSet(std::size_t max_keys, wire::Clock::duration lifetime)
+      : max_keys_(max_keys), lifetime_(lifetime) {}
 
   void insert(const Key& key, wire::TimePoint now) {
     expires_[key] = now + lifetime_;
@@ -40,7 +41,8 @@ class RecentSet {
     auto [key, expiry] = order_.front();
     order_.pop_front();
     // A key inserted again later has a younger entry in order_ and must stay.
-    if (auto found = expires_.find(key); found != expires_.end() && found->second == expiry) expires_.erase(found);
+    if (auto found = expires_.find(key); found != expires_.end() && found->second == expiry)
+      expires_.erase(found);
   }
 
   const std::size_t max_keys_;

@@ -18,7 +18,8 @@ Block* Session::carve(Allocator& allocator, std::uint64_t begin, std::uint64_t l
   Block* block = place->second.block;
   const std::uint64_t slab = place->second.slab;
   const std::uint64_t skipped = begin - block->offset;
-  if (begin % kAlignmentBytes != 0 || skipped >= block->size || length > block->size - skipped) return nullptr;
+  if (begin % kAlignmentBytes != 0 || skipped >= block->size || length > block->size - skipped)
+    return nullptr;
   auto node = pieces.extract(place);
   if (skipped > 0) {
     Block* wanted = allocator.split(block, skipped);
@@ -63,7 +64,8 @@ std::vector<Block*> Session::cut_off(Allocator& allocator, std::uint64_t slab, s
   return blocks;
 }
 
-std::uint64_t Session::next_lease_bytes(std::uint64_t min_bytes, const SlabPolicy& policy, wire::TimePoint now) {
+std::uint64_t Session::next_lease_bytes(std::uint64_t min_bytes, const SlabPolicy& policy,
+                                        wire::TimePoint now) {
   if (slab_lease_bytes == 0) {
     slab_lease_bytes = policy.min_bytes;
   } else if (now - slab_leased_at < policy.hot) {

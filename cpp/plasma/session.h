@@ -34,8 +34,9 @@ struct SlabPolicy {
   std::uint64_t min_bytes = 256u << 10;
   std::uint64_t max_bytes = 16u << 20;
   std::size_t max_slabs = 64;  // per client, counting those that wait for their last seal
-  wire::Clock::duration hot{std::chrono::milliseconds(250)};   // asked again sooner: the next is twice as large
-  wire::Clock::duration cold{std::chrono::seconds(2)};         // later: half as large
+  wire::Clock::duration hot{
+      std::chrono::milliseconds(250)};                  // asked again sooner: the next is twice as large
+  wire::Clock::duration cold{std::chrono::seconds(2)};  // later: half as large
 };
 
 struct Session {
@@ -54,7 +55,7 @@ struct Session {
   std::vector<ObjectReply> answers;  // not handed to the outbox yet
   std::uint64_t pinned_bytes = 0;
   std::uint64_t creating_bytes = 0;
-  std::uint64_t slab_bytes = 0;  // leased and not sealed
+  std::uint64_t slab_bytes = 0;        // leased and not sealed
   std::uint64_t slab_lease_bytes = 0;  // size of the next slab; 0 before the first
   wire::TimePoint slab_leased_at{};
   wire::TimePoint active_at{};  // last creation, lease or seal

@@ -114,7 +114,8 @@ struct Store::Impl final : Outbox {
     if (auto due = engine.next_deadline(); due && *due <= now) engine.tick(now);
     if (auto due = engine.next_deadline()) wake = std::min(wake, *due);
     keep_warm(now);
-    if (auto due = warmth.next_deadline(allocator)) wake = std::min(wake, std::max(*due, now + kDiscardInterval));
+    if (auto due = warmth.next_deadline(allocator))
+      wake = std::min(wake, std::max(*due, now + kDiscardInterval));
     return wake;
   }
 
@@ -142,12 +143,14 @@ struct Store::Impl final : Outbox {
   }
 
   void on_accept(wire::UniqueFd fd, const wire::PeerCredentials& credentials) {
-    const bool allowed = credentials.known && std::find(config.allowed_uids.begin(), config.allowed_uids.end(),
-                                                        credentials.uid) != config.allowed_uids.end();
+    const bool allowed = credentials.known &&
+                         std::find(config.allowed_uids.begin(), config.allowed_uids.end(), credentials.uid) !=
+                             config.allowed_uids.end();
     if (!allowed || peers.size() + greeting.size() >= config.max_clients) {
       ++refused_connections;
       wire::log(wire::LogLevel::kWarning, "plasma",
-                "refused process " + std::to_string(credentials.pid) + " of user " + std::to_string(credentials.uid) +
+                "refused process " + std::to_string(credentials.pid) + " of user " +
+                    std::to_string(credentials.uid) +
                     (allowed ? ": too many clients (" + std::to_string(config.max_clients) + ")"
                              : std::string(": this user may not use the object store")));
       return;
@@ -169,22 +172,27 @@ struct Store::Impl final : Outbox {
   void on_open(Peer& peer, wire::Connection& connection, const wire::Hello& hello) {
     const auto now = wire::Clock::now();
     const auto& credentials = connection.credentials();
-    peer.session = engine.open_session(credentials.known ? static_cast<std::uint32_t>(credentials.pid) : hello.pid, now);
-    auto place = std::find_if(greeting.begin(), greeting.end(), [&](const auto& one) { return one.get() == &peer; });
+    peer.session =
+        engine.open_session(credentials.known ? static_cast<std::uint32_t>(credentials.pid) : hello.pid, now);
+    auto place =
+        std::find_if(greeting.begin(), greeting.end(), [&](const auto& one) { return one.get() == &peer; });
     peers.emplace(peer.session, *place);
     greeting.erase(place);
     const ArenaInfo info{arena->size_bytes(), table->header().epoch, engine.max_slab_bytes()};
     const int fds[] = {arena->fd()};
-    if (connection.send_with_fds(header_of(PlasmaFrame::kArena), encode(info), fds) != wire::SendResult::kSent) {
+    if (connection.send_with_fds(header_of(PlasmaFrame::kArena), encode(info), fds) !=
+        wire::SendResult::kSent) {
       connection.close("could not hand over the arena");
     }
   }
 
   void on_frame(Peer& peer, const wire::Frame& frame) {
     const auto now = wire::Clock::now();
-    auto violation = engine.handle(peer.session, frame.header.type, frame.header.correlation, frame.payload, now);
+    auto violation =
+        engine.handle(peer.session, frame.header.type, frame.header.correlation, frame.payload, now);
     if (violation) {
-      wire::log(wire::LogLevel::kWarning, "plasma", "protocol error of " + describe(peer) + ": " + *violation);
+      wire::log(wire::LogLevel::kWarning, "plasma",
+                "protocol error of " + describe(peer) + ": " + *violation);
       peer.connection->close("protocol error: " + *violation);
     }
   }
@@ -196,7 +204,8 @@ struct Store::Impl final : Outbox {
       std::erase_if(greeting, [&](const auto& one) { return one.get() == &peer; });
       return;
     }
-    if (reason != "closed by peer") wire::log(wire::LogLevel::kInfo, "plasma", describe(peer) + ": " + reason);
+    if (reason != "closed by peer")
+      wire::log(wire::LogLevel::kInfo, "plasma", describe(peer) + ": " + reason);
     engine.close_session(peer.session, wire::Clock::now());
     peers.erase(peer.session);
   }
@@ -296,10 +305,11 @@ void Store::start() {
   if (impl_->thread.joinable()) throw std::logic_error("object store: already started");
   Impl* impl = impl_.get();
   impl->reactor = std::make_unique<wire::Reactor>();
-  impl->listener = wire::Listener::listen(*impl->reactor, impl->config.address,
-                                          [impl](wire::UniqueFd fd, const wire::PeerCredentials& credentials) {
-                                            impl->on_accept(std::move(fd), credentials);
-                                          });
+  impl->listener =
+      wire::Listener::listen(*impl->reactor, impl->config.address,
+                             [impl](wire::UniqueFd fd, const wire::PeerCredentials& credentials) {
+                               impl->on_accept(std::move(fd), credentials);
+                             });
   wire::Reactor* reactor = impl->reactor.get();
   impl->warmer = std::make_unique<Warmer>(*impl->arena, [impl, reactor](PageRange range, bool populated) {
     reactor->post([impl, range, populated] { impl->on_populated(range, populated); });
@@ -345,7 +355,8 @@ std::vector<ObjectInfo> Store::list_objects(std::size_t limit) {
 }
 
 std::uint64_t Store::free_owner(const WorkerId& owner) {
-  return impl_->call([impl = impl_.get(), owner] { return impl->engine.free_owner(owner, wire::Clock::now()); });
+  return impl_->call(
+      [impl = impl_.get(), owner] { return impl->engine.free_owner(owner, wire::Clock::now()); });
 }
 
 std::uint64_t Store::evict(std::uint64_t bytes) {

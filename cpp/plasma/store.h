@@ -25,7 +25,7 @@ struct StoreConfig {
   HugePages huge_pages = HugePages::kNone;
   WarmthOptions warmth;
   EngineOptions engine;
-  std::string token;                        // of the cluster; empty: none asked for
+  std::string token;  // of the cluster; empty: none asked for
   NodeId node;
   WorkerId self;                            // nil: made up
   std::vector<std::uint32_t> allowed_uids;  // empty: the store's own

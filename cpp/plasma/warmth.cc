@@ -30,7 +30,8 @@ std::uint64_t Warmth::reserve_target_bytes(wire::TimePoint now) const {
   if (options_.populate_all) return ~std::uint64_t{0};
   if (!ever_active_ || is_idle(now)) return 0;
   const auto hot = static_cast<std::uint64_t>(bytes_per_second_ * kReserveSeconds);
-  return std::clamp(hot, options_.reserve_bytes, std::max(options_.max_reserve_bytes, options_.reserve_bytes));
+  return std::clamp(hot, options_.reserve_bytes,
+                    std::max(options_.max_reserve_bytes, options_.reserve_bytes));
 }
 
 std::optional<PageRange> Warmth::to_populate(const Allocator& allocator, wire::TimePoint now) const {
