@@ -1,0 +1,1 @@
+"""Actors: their states, where they are placed, and the manager that drives both."""

@@ -1,0 +1,63 @@
+"""Causes of death that the GCS itself finds."""
+
+from typing import TypeAlias
+
+from aktis._common import ids
+from aktis._proto import common_pb2
+
+DeathCause = common_pb2.DeathCause
+Kind = common_pb2.DeathCause.Kind
+KindValue: TypeAlias = "common_pb2.DeathCause.Kind.ValueType"
+
+FINAL: frozenset[KindValue] = frozenset(
+    {
+        DeathCause.INTENDED,
+        DeathCause.CREATION_FAILED,
+        DeathCause.OWNER_DIED,
+        DeathCause.JOB_FINISHED,
+        DeathCause.UNSCHEDULABLE,
+    }
+)
+"""After these an actor does not restart, whatever its budget."""
+
+
+def killed(no_restart: bool) -> DeathCause:
+    """Return the cause for kill()."""
+    return DeathCause(
+        kind=DeathCause.KILLED, message="killed by kill()" + ("" if no_restart else ", may restart")
+    )
+
+
+def owner_died(worker_id: bytes, why: str) -> DeathCause:
+    """Return the cause for an actor whose owner is gone."""
+    message = f"its owner, process {ids.short(worker_id)}, is gone: {why}"
+    return DeathCause(kind=DeathCause.OWNER_DIED, message=message)
+
+
+def job_finished(job_id: bytes) -> DeathCause:
+    """Return the cause for an actor whose job ended."""
+    return DeathCause(kind=DeathCause.JOB_FINISHED, message=f"its job {job_id.hex()} finished")
+
+
+def node_died(node_id: bytes, why: str) -> DeathCause:
+    """Return the cause for an actor on a dead node."""
+    message = f"its node {ids.short(node_id)} died: {why}"
+    return DeathCause(kind=DeathCause.NODE_DIED, message=message, node_id=node_id)
+
+
+def vanished(node_id: bytes) -> DeathCause:
+    """Return the cause for an actor that its raylet no longer knows when it registers again."""
+    message = f"its process was gone when node {ids.short(node_id)} registered again"
+    return DeathCause(kind=DeathCause.EXITED, message=message, node_id=node_id)
+
+
+def stale() -> DeathCause:
+    """Return the cause for a process that no longer is the actor."""
+    return DeathCause(
+        kind=DeathCause.KILLED, message="a newer incarnation of the actor replaced it, or it has ended"
+    )
+
+
+def asked_to_end() -> DeathCause:
+    """Return the cause for a graceful end."""
+    return DeathCause(kind=DeathCause.INTENDED, message="the last handle to it went out of scope")

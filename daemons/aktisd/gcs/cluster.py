@@ -1,0 +1,222 @@
+"""The managers together: what an event means to more than one of them.
+
+Still pure: events in, `Effects` out. The gateway (`aktisd.gcs.gateway`) calls it on the event loop.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aktis._common import ids, version
+from aktis._proto import common_pb2, gcs_pb2
+
+from aktisd.gcs.actors.manager import ActorManager
+from aktisd.gcs.actors.requests import ActorRequests
+from aktisd.gcs.clock import Clock
+from aktisd.gcs.effects import Effects
+from aktisd.gcs.errors import invalid
+from aktisd.gcs.jobs import COUNTER_KEY, JobManager
+from aktisd.gcs.kv import KvManager
+from aktisd.gcs.limits import Limits
+from aktisd.gcs.nodes import NodeManager
+from aktisd.gcs.pubsub import PubSub
+from aktisd.gcs.resource_view import ResourceView
+from aktisd.gcs.storage.interface import Storage, Table
+from aktisd.gcs.task_events import TaskEvents
+from aktisd.gcs.validate import check_id
+
+CLUSTER_ID_KEY = b"cluster_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Everything that an earlier GCS left in storage."""
+
+    term: int
+    meta: dict[bytes, bytes]
+    nodes: dict[bytes, bytes]
+    jobs: dict[bytes, bytes]
+    actors: dict[bytes, bytes]
+    creations: dict[bytes, bytes]
+    kv_sizes: dict[bytes, int]
+
+    @classmethod
+    def load(cls, storage: Storage, term: int) -> "Image":
+        """Read it; runs on the writer thread."""
+        return cls(
+            term,
+            storage.load(Table.META),
+            storage.load(Table.NODES),
+            storage.load(Table.JOBS),
+            storage.load(Table.ACTORS),
+            storage.load(Table.CREATIONS),
+            storage.sizes(Table.KV),
+        )
+
+
+class Cluster:
+    """State of the whole cluster."""
+
+    def __init__(self, image: Image, clock: Clock, limits: Limits, rng: random.Random, out: Effects) -> None:
+        self._clock = clock
+        self.limits = limits
+        self.term = image.term
+        self.start_time_unix_ms = clock.unix_ms()
+        self.cluster_id = image.meta.get(CLUSTER_ID_KEY) or rng.randbytes(ids.CLUSTER_ID_BYTES)
+        out.write(Table.META, CLUSTER_ID_KEY, self.cluster_id)
+        self.view = ResourceView()
+        self.nodes = NodeManager(clock, limits, self.view)
+        self.jobs = JobManager(clock, limits)
+        self.actors = ActorManager(clock, limits, self.view, rng)
+        self.actor_requests = ActorRequests(self.actors, limits, self._owner_problem)
+        self.kv = KvManager(limits)
+        self.pubsub = PubSub(limits, image.term)
+        self.task_events = TaskEvents(limits)
+        self.nodes.load(image.nodes)
+        self.jobs.load(image.jobs, image.meta.get(COUNTER_KEY))
+        self.actors.load(image.actors, image.creations)
+        self.kv.load(image.kv_sizes)
+        self._next_tick_ms = clock.monotonic_ms() + self.nodes.tick_period_ms
+
+    # ---- nodes' streams ----
+
+    def register(self, request: gcs_pb2.NodeRegister, out: Effects) -> None:
+        """Let a node in and reconcile with what it says; its answer is the first message to it.
+
+        Raises:
+            RefusedError: with the answer.
+        """
+        self.nodes.register(request, out)
+        node_id = request.node.node_id
+        registered = gcs_pb2.NodeRegistered(
+            cluster_id=self.cluster_id,
+            term=self.term,
+            heartbeat_period_ms=self.limits.heartbeat_period_ms,
+            suspect_after_ms=self.limits.suspect_after_ms,
+            dead_after_ms=self.limits.dead_after_ms,
+        )
+        out.send(node_id, gcs_pb2.NodeDown(registered=registered))
+        alive = set(request.live_processes.worker_ids) if request.HasField("live_processes") else None
+        self.actors.reconcile(node_id, request.running_actors, alive, out)
+        self.jobs.node_registered(node_id, set(request.live_jobs), out)
+        for job_id in request.live_jobs:
+            if not self.jobs.is_running(job_id):
+                ended = gcs_pb2.JobEnded(
+                    job_id=job_id, reason="the job had finished, or the GCS never knew it"
+                )
+                out.send(node_id, gcs_pb2.NodeDown(job_ended=ended))
+
+    def up(self, node_id: bytes, message: gcs_pb2.NodeUp, out: Effects) -> None:
+        """Take in one message of a registered node, except those that the stream itself answers.
+
+        Raises:
+            RequestError: the message is malformed.
+        """
+        kind = message.WhichOneof("body")
+        handler = UP_HANDLERS.get(kind or "")
+        if handler is None:
+            raise invalid(f"a node must not send {kind or 'an empty message'} here")
+        handler(self, node_id, getattr(message, str(kind)), out)
+
+    def disconnected(self, node_id: bytes, out: Effects) -> None:
+        """The node's stream broke; its silence decides what that means."""
+        self.nodes.disconnected(node_id, out)
+
+    # ---- time ----
+
+    def tick(self, out: Effects) -> None:
+        """Do what has become due; call it at `next_wake_ms` or later."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms < self._next_tick_ms:
+            return
+        self._next_tick_ms = now_ms + self.nodes.tick_period_ms
+        for node_id in self.nodes.tick(out):
+            self._node_died(node_id, out)
+        for job_id in self.jobs.due():
+            self.finish_job(job_id, "its driver did not come back after a restart", out)
+
+    def settle(self, out: Effects) -> None:
+        """Finish a step: place what can be placed now."""
+        self.actors.place(self.nodes.all_connected(), out)
+
+    def next_wake_ms(self) -> float:
+        """Return when `tick` and `settle` are due if nothing happens, on the monotonic clock."""
+        delayed_ms = self.actors.next_due_ms()
+        return self._next_tick_ms if delayed_ms is None else min(delayed_ms, self._next_tick_ms)
+
+    # ---- requests that concern several managers ----
+
+    def finish_job(self, job_id: bytes, reason: str, out: Effects) -> None:
+        """End a job with its actors and tell every raylet."""
+        if not self.jobs.finish(job_id, reason, out):
+            return
+        self.actors.job_finished(job_id, out)
+        for node in self.view:
+            ended = gcs_pb2.JobEnded(job_id=job_id, reason=reason)
+            out.send(node.node_id, gcs_pb2.NodeDown(job_ended=ended))
+
+    def info(self) -> gcs_pb2.ClusterInfo:
+        """Return what identifies this cluster and its GCS."""
+        return gcs_pb2.ClusterInfo(
+            cluster_id=self.cluster_id,
+            term=self.term,
+            version=version.VERSION,
+            start_time_unix_ms=self.start_time_unix_ms,
+        )
+
+    # ---- steps ----
+
+    def _node_died(self, node_id: bytes, out: Effects) -> None:
+        record = self.nodes.get(node_id)
+        why = record.proto.death_message if record is not None else "forgotten"
+        for job_id in self.jobs.of_node(node_id):
+            self.finish_job(job_id, f"the node of its driver died: {why}", out)
+        self.actors.node_died(node_id, why, out)
+
+    def _owner_problem(self, owner: common_pb2.ProcessAddress, job_id: bytes) -> str | None:
+        if self.actors.is_process_dead(owner.worker_id) or self.nodes.is_dead(owner.node_id):
+            return f"its owner, process {ids.short(owner.worker_id)}, is dead"
+        if self.jobs.is_running(job_id) or self.actors.table.in_process(owner.worker_id) is not None:
+            return None  # a detached actor goes on after its job, and may own others
+        return f"job {job_id.hex()} is not running"
+
+    def _heartbeat(self, node_id: bytes, heartbeat: gcs_pb2.NodeHeartbeat, out: Effects) -> None:
+        self.nodes.heartbeat(node_id, heartbeat)
+
+    def _resources(self, node_id: bytes, update: gcs_pb2.ResourceUpdate, out: Effects) -> None:
+        self.nodes.resources(node_id, update)
+
+    def _actor_report(self, node_id: bytes, report: gcs_pb2.ActorReport, out: Effects) -> None:
+        if report.event == gcs_pb2.ActorReport.ALIVE:
+            check_id(report.address.worker_id, ids.WORKER_ID_BYTES, "address.worker_id of an actor report")
+        self.actors.report(node_id, report, out)
+
+    def _task_events(self, node_id: bytes, batch: common_pb2.TaskEventBatch, out: Effects) -> None:
+        self.task_events.add(batch)
+
+    def _job_ended(self, node_id: bytes, ended: gcs_pb2.JobEnded, out: Effects) -> None:
+        self.finish_job(ended.job_id, ended.reason or "its driver is gone", out)
+
+    def _process_died(self, node_id: bytes, died: gcs_pb2.ProcessDied, out: Effects) -> None:
+        check_id(died.worker_id, ids.WORKER_ID_BYTES, "worker_id of a dead process")
+        why = died.cause.message or common_pb2.DeathCause.Kind.Name(died.cause.kind)
+        job_id = self.jobs.of_driver(died.worker_id)
+        if job_id is not None:
+            self.finish_job(job_id, f"its driver died: {why}", out)
+        self.actors.process_died(died.worker_id, why, out)
+
+    def _leaving(self, node_id: bytes, leaving: gcs_pb2.NodeLeaving, out: Effects) -> None:
+        self.nodes.leave(node_id, leaving.reason, out)
+        self._node_died(node_id, out)
+
+
+# Each handler takes the message that its key names; the table cannot express that.
+UP_HANDLERS: dict[str, Callable[..., None]] = {
+    "heartbeat": Cluster._heartbeat,
+    "resources": Cluster._resources,
+    "actor_report": Cluster._actor_report,
+    "task_events": Cluster._task_events,
+    "job_ended": Cluster._job_ended,
+    "process_died": Cluster._process_died,
+    "leaving": Cluster._leaving,
+}

@@ -1,0 +1,71 @@
+"""What a manager wants done: the output of every state machine of the GCS.
+
+Managers change their own state at once and describe everything else here. The outbox first makes the
+writes durable and only then lets the rest out, in the order of the steps; nobody ever sees a state that a
+crash could take back.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aktis._proto import gcs_pb2
+
+from aktisd.gcs.storage.interface import Table
+
+ACTORS_CHANNEL = "actors"
+NODES_CHANNEL = "nodes"
+JOBS_CHANNEL = "jobs"
+ERRORS_CHANNEL = "errors"
+CHANNELS = (ACTORS_CHANNEL, NODES_CHANNEL, JOBS_CHANNEL, ERRORS_CHANNEL)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line of the log: an event's name and its fields."""
+
+    level: Literal["debug", "info", "warning"]
+    event: str
+    fields: dict[str, object]
+
+
+@dataclass(slots=True)
+class Effects:
+    """Collected during one step of the event loop; owned by that step."""
+
+    writes: dict[tuple[Table, bytes], bytes | None] = field(default_factory=dict)
+    """Last value per key, ``None`` deletes; one atomic batch."""
+    messages: list[tuple[bytes, gcs_pb2.NodeDown]] = field(default_factory=list)
+    """To the raylet of a node. A node without a stream misses them: its next registration reconciles."""
+    publications: list[gcs_pb2.Publication] = field(default_factory=list)
+    """Without their sequence numbers, which they get when they are let out."""
+    refusals: list[tuple[bytes, gcs_pb2.NodeRefused]] = field(default_factory=list)
+    """Nodes whose stream is to be closed, and why."""
+    notes: list[Note] = field(default_factory=list)
+
+    def write(self, table: Table, key: bytes, value: bytes | None) -> None:
+        """Store ``value`` under ``key``, or delete the key."""
+        self.writes[table, key] = value
+
+    def send(self, node_id: bytes, message: gcs_pb2.NodeDown) -> None:
+        """Send to the raylet of a node."""
+        self.messages.append((node_id, message))
+
+    def publish(self, publication: gcs_pb2.Publication) -> None:
+        """Publish on the channel that the publication names."""
+        self.publications.append(publication)
+
+    def refuse(self, node_id: bytes, code: "gcs_pb2.NodeRefused.Code.ValueType", reason: str) -> None:
+        """End the stream of a node with a reason."""
+        self.refusals.append((node_id, gcs_pb2.NodeRefused(code=code, reason=reason)))
+
+    def note(self, event: str, **fields: object) -> None:
+        """Log an ordinary event."""
+        self.notes.append(Note("info", event, fields))
+
+    def detail(self, event: str, **fields: object) -> None:
+        """Log what there may be thousands of."""
+        self.notes.append(Note("debug", event, fields))
+
+    def warn(self, event: str, **fields: object) -> None:
+        """Log what an operator should look at."""
+        self.notes.append(Note("warning", event, fields))

@@ -1,0 +1,121 @@
+"""Write before acknowledge: lets the effects of a step out when its writes are durable, in order.
+
+All steps of one turn of the event loop share their effects and become one batch of storage; the writer
+thread groups the batches that wait. A batch without writes still waits for those before it: what it shows may
+rest on them.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aktisd.gcs.effects import Effects
+from aktisd.gcs.errors import RequestError, Status
+from aktisd.gcs.storage.interface import StorageError
+from aktisd.gcs.storage.writer import StorageWriter
+
+Released = Callable[[StorageError | None], None]
+
+
+@dataclass(slots=True)
+class Batch:
+    """One turn of the loop."""
+
+    effects: Effects = field(default_factory=Effects)
+    first: list[Callable[[], None]] = field(default_factory=list)
+    """Run before anything of the batch is let out."""
+    last: list[Released] = field(default_factory=list)
+    """Run afterwards, or with the error if the batch could not be stored."""
+    size_bytes: int = 0
+    stored: bool = False
+
+
+class Outbox:
+    """Belongs to the event loop.
+
+    Args:
+        settle: completes the effects of a turn.
+        release: lets effects out.
+    """
+
+    def __init__(
+        self,
+        writer: StorageWriter,
+        unwritten_limit_bytes: int,
+        settle: Callable[[Effects], None],
+        release: Callable[[Effects], None],
+    ) -> None:
+        self._writer = writer
+        self._limit_bytes = unwritten_limit_bytes
+        self._settle = settle
+        self._release = release
+        self._loop = asyncio.get_running_loop()
+        self._current: Batch | None = None
+        self._waiting: deque[Batch] = deque()  # bounded by _limit_bytes; in the order of release
+        self.unwritten_bytes = 0
+        self.failed: asyncio.Future[StorageError] = self._loop.create_future()
+        """Set when storage has failed for good: the process must end."""
+
+    def step(self) -> Effects:
+        """Return where a step that happens now puts its effects."""
+        return self._batch().effects
+
+    def before(self, callback: Callable[[], None]) -> None:
+        """Call back right before the effects of this turn are let out; not at all when they never are."""
+        self._batch().first.append(callback)
+
+    def after(self, callback: Released) -> None:
+        """Call back right after the effects of this turn are let out, or with the error."""
+        self._batch().last.append(callback)
+
+    def check_room(self) -> None:
+        """Refuse a request while too much waits for storage.
+
+        Raises:
+            RequestError: RESOURCE_EXHAUSTED.
+        """
+        if self.unwritten_bytes > self._limit_bytes:
+            raise RequestError(
+                Status.RESOURCE_EXHAUSTED,
+                f"{self.unwritten_bytes} bytes wait for the storage of the GCS: try again later, "
+                "and look at its disk or Redis if this lasts",
+            )
+
+    def flush(self) -> None:
+        """End the turn now."""
+        batch, self._current = self._current, None
+        if batch is None:
+            return
+        self._settle(batch.effects)
+        self._waiting.append(batch)
+        writes = batch.effects.writes
+        if not writes:
+            self._stored(batch, None)
+            return
+        batch.size_bytes = sum(len(key) + len(value or b"") for (_, key), value in writes.items())
+        self.unwritten_bytes += batch.size_bytes
+        self._writer.commit(writes, lambda error: self._stored(batch, error))
+
+    def _batch(self) -> Batch:
+        if self._current is None:
+            self._current = Batch()
+            self._loop.call_soon(self.flush)
+        return self._current
+
+    def _stored(self, batch: Batch, error: StorageError | None) -> None:
+        batch.stored = True
+        self.unwritten_bytes -= batch.size_bytes
+        if error is not None and not self.failed.done():
+            self.failed.set_result(error)
+        while self._waiting and self._waiting[0].stored:
+            self._let_out(self._waiting.popleft())
+
+    def _let_out(self, batch: Batch) -> None:
+        error = self.failed.result() if self.failed.done() else None
+        if error is None:
+            for callback in batch.first:
+                callback()
+            self._release(batch.effects)
+        for done in batch.last:
+            done(error)

@@ -1,0 +1,100 @@
+"""What each connected node has, as the raylets report it, and what is promised but not yet reported.
+
+A report is the raylet's truth and replaces the one before. Between the decision to start an actor and the
+raylet's report that it runs, its resources count as *promised* on that node, so that two decisions in a row
+do not give away the same thing. A raylet that had no room after all is passed over until its next report.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from aktis._common.resources import ResourceSet
+
+EMPTY = ResourceSet()
+
+
+@dataclass(slots=True)
+class NodeResources:
+    """One node's part of the view."""
+
+    node_id: bytes
+    hostname: str
+    total: ResourceSet
+    available: ResourceSet
+    labels: Mapping[str, str]
+    promised: ResourceSet = EMPTY
+    actors: int = 0
+    full: bool = False
+    """The raylet refused a start since its last report."""
+
+    def has_room(self, demand: ResourceSet) -> bool:
+        """Say whether the demand fits beside what is promised."""
+        return not self.full and (demand + self.promised).fits(self.available)
+
+
+@dataclass(slots=True)
+class ResourceView:
+    """The connected nodes. `version` grows whenever a demand that did not fit before could fit now."""
+
+    version: int = 1
+    _nodes: dict[bytes, NodeResources] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[NodeResources]:
+        return iter(self._nodes.values())
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def get(self, node_id: bytes) -> NodeResources | None:
+        """Return a node, ``None`` when it is not connected."""
+        return self._nodes.get(node_id)
+
+    def add(self, node: NodeResources) -> None:
+        """Enter a node that has connected; a newer entry replaces an older one with its promises."""
+        self._nodes[node.node_id] = node
+        self.version += 1
+
+    def remove(self, node_id: bytes) -> None:
+        """Forget a node that has disconnected or died."""
+        if self._nodes.pop(node_id, None) is not None:
+            self.version += 1
+
+    def report(self, node_id: bytes, total: ResourceSet, available: ResourceSet) -> None:
+        """Take over what a raylet reported."""
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.total, node.available, node.full = total, available, False
+            self.version += 1
+
+    def promise(self, node_id: bytes, demand: ResourceSet) -> None:
+        """Count an actor that is about to start."""
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.promised += demand
+            node.actors += 1
+
+    def settle(self, node_id: bytes, demand: ResourceSet) -> None:
+        """End a promise: from now on the raylet's reports count the actor, or it is not there."""
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.promised -= demand
+            node.actors -= 1
+            self.version += bool(demand)
+
+    def occupy(self, node_id: bytes) -> None:
+        """Count an actor that runs there."""
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.actors += 1
+
+    def leave(self, node_id: bytes) -> None:
+        """Count an actor that no longer runs there."""
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.actors -= 1
+
+    def refuse(self, node_id: bytes) -> None:
+        """Pass the node over until its next report."""
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.full = True

@@ -1,1 +1,0 @@
-"""The small supervisor of hosts without systemd: under ``aktis.init()`` and ``aktis start`` alike."""
