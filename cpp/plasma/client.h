@@ -55,6 +55,7 @@ struct ClientConfig {
   wire::Hello hello;
   std::size_t slab_max_object_bytes = 1u << 20;  // larger objects are asked for one by one
   std::size_t copy_threads_min_bytes = 32u << 20;
+  unsigned max_copy_threads = 0;  // of one large copy; 0: as many as the machine has, at most 4
 };
 
 class Client {
@@ -68,12 +69,15 @@ class Client {
   void connect(wire::TimePoint deadline);
 
   // Room for an object of `size_bytes`. `owner` is the worker that owns the reference: when it dies the
-  // store is told to drop the object. May wait for space until the deadline.
+  // store is told to drop the object. May wait for space until the deadline. An object that is not
+  // `primary` is a copy of one that exists elsewhere: the store may evict it while nobody pins it.
   CreateResult create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner,
-                      wire::TimePoint deadline);
+                      wire::TimePoint deadline, bool primary = true);
   // Like create() but only from the leased slab; nullopt when that would need a message.
   std::optional<CreateResult> try_create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner);
-  // Publishes the object (one-way) and keeps one pin for the caller; returns its read-only view.
+  // Publishes the object (one-way) and keeps one pin for the caller; returns its read-only view. The store
+  // learns of it at once or within about a millisecond: see flush(). Throws std::logic_error when the object
+  // is not being created.
   ObjectView seal(const ObjectId& id);
   void abort(const ObjectId& id);
 
@@ -90,6 +94,13 @@ class Client {
   // The owner drops its objects: they are deleted as soon as nobody pins them (batched, one-way).
   void remove(std::span<const ObjectId> ids);
 
+  // Sends what is queued for the store now, for a caller who is about to tell another process of an object.
+  void flush();
+
+  // Keeps the mapping (and so every pinned view) readable after this client is destroyed: for views that
+  // outlive it. Null before connect().
+  std::shared_ptr<const void> mapping() const;
+
   // memcpy without the GIL, by several threads when large.
   void copy(std::span<std::byte> to, std::span<const std::byte> from) const;
 
@@ -100,7 +111,7 @@ class Client {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with the connection and timers
 };
 
 }  // namespace aktis::plasma

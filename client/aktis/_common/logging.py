@@ -9,7 +9,8 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Final, Literal, TextIO
+from contextlib import suppress
+from typing import Any, Final, Literal, TextIO, cast
 
 # structlog.dev and structlog.tracebacks import rich when it is installed, for tracebacks in colour that no
 # daemon shows: 100 of 190 ms. None in sys.modules is Python's own way to say that a module is not available.
@@ -61,7 +62,7 @@ def configure_logging(
             _render_json if style == "json" else _render_console,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _Sink(out))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -119,6 +120,21 @@ def _render_console(_logger: object, _method: str, event: EventDict) -> str:
 def _text(value: object) -> str:
     text = value.hex() if isinstance(value, bytes) else str(value)
     return text if text and " " not in text else json.dumps(text)
+
+
+class _Sink:
+    """Writes whole lines. A full disk or a reader that is gone loses lines, it never stops a daemon."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _Forward(logging.Handler):

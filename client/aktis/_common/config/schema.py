@@ -217,7 +217,7 @@ class SupervisorSection(Section):
     )
     restart_delay_max_ms: PositiveInt = _doc(5_000, "Longest pause before a restart.")
     ready_timeout_s: PositiveFloat = _doc(20.0, "A daemon that is not ready by then is killed and restarted.")
-    stop_timeout_s: PositiveFloat = _doc(3.0, "Time for all daemons to stop before they are killed.")
+    stop_timeout_s: PositiveFloat = _doc(4.0, "Time for all daemons to stop before they are killed.")
 
 
 class AktisConfig(Section):

@@ -1,0 +1,501 @@
+#include "plasma/client.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <unordered_map>
+
+#include "plasma/client_mapping.h"
+#include "plasma/client_objects.h"
+#include "plasma/slab_cutter.h"
+#include "wire/log.h"
+
+namespace aktis::plasma {
+namespace {
+
+constexpr std::size_t kFlushOpsBytes = 64u << 10;  // queued operations are sent at the latest then
+constexpr auto kQuietTime =
+    std::chrono::milliseconds(1);  // a client that sent nothing for so long sends at once
+constexpr auto kAnswerGrace = std::chrono::seconds(1);  // beyond the deadline that the store keeps itself
+constexpr unsigned kMaxCopyThreads = 4;
+constexpr std::size_t kMaxFds = 4;
+
+wire::FrameHeader header_of(PlasmaFrame type, std::uint64_t correlation = 0) {
+  wire::FrameHeader header;
+  header.type = static_cast<std::uint16_t>(type);
+  header.correlation = correlation;
+  return header;
+}
+
+std::uint32_t milliseconds_until(wire::TimePoint deadline) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - wire::Clock::now()).count();
+  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(left, 0, 0xffffffff));
+}
+
+CreateError error_of(CreateStatus status) {
+  switch (status) {
+    case CreateStatus::kOk:
+      return CreateError::kNone;
+    case CreateStatus::kTooLarge:
+      return CreateError::kTooLarge;
+    case CreateStatus::kFull:
+      return CreateError::kFull;
+    case CreateStatus::kExists:
+      return CreateError::kExists;
+  }
+  return CreateError::kDisconnected;
+}
+
+}  // namespace
+
+// Lock order: mutex, then the connection's and the reactor's own (both are leaves). The listener is never
+// called with the mutex held.
+struct Client::Impl final : wire::ConnectionDelegate,
+                            wire::EventHandler,
+                            std::enable_shared_from_this<Client::Impl> {
+  struct PendingCreate {
+    wire::Waiter* waiter = nullptr;
+    std::optional<CreateReply> reply;
+  };
+
+  Impl(wire::Reactor& the_reactor, wire::Baton& the_baton, ClientConfig the_config,
+       std::shared_ptr<ClientListener> the_listener)
+      : reactor(the_reactor),
+        baton(the_baton),
+        config(std::move(the_config)),
+        listener(std::move(the_listener)) {
+    if (config.max_copy_threads == 0) {
+      config.max_copy_threads = std::clamp(std::thread::hardware_concurrency(), 1u, kMaxCopyThreads);
+    }
+  }
+
+  // ---- polling thread ----
+
+  void on_fds(wire::Connection&, std::vector<wire::UniqueFd> fds) override {
+    if (!fds.empty()) arena_fd = std::move(fds.front());
+  }
+
+  void on_frame(wire::Connection& from, const wire::Frame& frame) override {
+    bool understood = false;
+    switch (static_cast<PlasmaFrame>(frame.header.type)) {
+      case PlasmaFrame::kArena:
+        understood = on_arena(frame.payload);
+        break;
+      case PlasmaFrame::kCreated:
+        understood = on_created(frame);
+        break;
+      case PlasmaFrame::kSlabGrant:
+        understood = on_grant(frame.payload);
+        break;
+      case PlasmaFrame::kObjects:
+        understood = on_objects(frame.payload);
+        break;
+      case PlasmaFrame::kReclaim:
+        understood = on_reclaim();
+        break;
+      default:
+        break;
+    }
+    if (!understood)
+      from.close("malformed frame of type " + std::to_string(frame.header.type) + " from the store");
+  }
+
+  bool on_arena(std::span<const std::byte> payload) {
+    const auto info = decode_arena(payload);
+    if (!info || !arena_fd) return false;
+    std::shared_ptr<ClientMapping> mapped;
+    std::string problem;
+    try {
+      mapped = std::make_shared<ClientMapping>(std::move(arena_fd), info->arena_bytes);
+    } catch (const std::exception& error) {
+      problem = error.what();
+    }
+    std::lock_guard lock(mutex);
+    mapping = mapped;
+    failure = problem;
+    slab_max_object_bytes = std::min<std::uint64_t>(config.slab_max_object_bytes, info->slab_max_bytes / 4);
+    if (connect_waiter != nullptr) connect_waiter->complete();
+    return true;
+  }
+
+  bool on_created(const wire::Frame& frame) {
+    auto reply = decode_created(frame.payload);
+    std::lock_guard lock(mutex);
+    if (!reply || !mapping || !mapping->holds(reply->offset, 0)) return false;
+    auto found = pending.find(frame.header.correlation);
+    if (found == pending.end()) {  // its creator gave up waiting
+      if (reply->status == CreateStatus::kOk) ops.abort(reply->offset), flush_soon();
+      return true;
+    }
+    found->second.reply = std::move(*reply);
+    found->second.waiter->complete();
+    return true;
+  }
+
+  bool on_grant(std::span<const std::byte> payload) {
+    const auto grant = decode_slab_grant(payload);
+    std::lock_guard lock(mutex);
+    if (!grant || !mapping || !mapping->holds(grant->offset, grant->size_bytes)) return false;
+    slabs.granted(*grant, wire::Clock::now(), ops);
+    if (ops.size() > 0) flush_soon();
+    return true;
+  }
+
+  bool on_objects(std::span<const std::byte> payload) {
+    const auto replies = decode_objects(payload);
+    if (!replies) return false;
+    std::vector<std::pair<ObjectId, std::optional<ObjectView>>> news;
+    std::shared_ptr<ClientListener> hears;
+    {
+      std::lock_guard lock(mutex);
+      if (!mapping) return false;
+      for (const ObjectReply& reply : *replies) {
+        if (!mapping->holds(reply.offset, reply.size_bytes)) return false;
+        switch (objects.answer(reply, ops)) {
+          case ClientObjects::Outcome::kDeliver:
+            news.emplace_back(reply.id, view({reply.offset, reply.size_bytes}));
+            break;
+          case ClientObjects::Outcome::kLost:
+            news.emplace_back(reply.id, std::nullopt);
+            break;
+          case ClientObjects::Outcome::kIgnore:
+            break;
+        }
+      }
+      if (ops.size() > 0) flush_soon();
+      hears = listener;
+    }
+    if (!hears) return true;
+    for (const auto& [id, found] : news) {
+      if (found) {
+        hears->on_object(id, *found);
+      } else {
+        hears->on_object_lost(id);
+      }
+    }
+    return true;
+  }
+
+  bool on_reclaim() {
+    std::lock_guard lock(mutex);
+    slabs.reclaim(ops);
+    objects.release_idle(wire::Clock::now(), true, ops);
+    if (mapping) mapping->forget_populated();
+    flush_locked();
+    return true;
+  }
+
+  void on_flush() override {
+    std::lock_guard lock(mutex);
+    flush_asked = false;
+    flush_locked();
+  }
+
+  void on_ready(std::uint32_t) override {}  // watches no descriptor; is an EventHandler for on_flush()
+
+  void on_closed(wire::Connection&, const std::string& reason) override {
+    std::shared_ptr<ClientListener> hears;
+    {
+      std::lock_guard lock(mutex);
+      open = false;
+      if (failure.empty()) failure = reason;
+      for (auto& [correlation, waiting] : pending) waiting.waiter->complete();
+      if (connect_waiter != nullptr) connect_waiter->complete();
+      if (was_connected) hears = listener;
+    }
+    if (hears) hears->on_disconnected(reason);
+  }
+
+  // ---- mutex held ----
+
+  ObjectView view(const Place& place) const { return {mapping->readable(place.offset, place.size_bytes)}; }
+
+  // After operations were queued: a client that was quiet sends at once, a busy one in batches.
+  void flush_soon() {
+    if (ops.size() >= kFlushOpsBytes || wire::Clock::now() - flushed_at >= kQuietTime) return flush_locked();
+    if (flush_asked) return;
+    flush_asked = true;
+    reactor.flush_later(shared_from_this());
+  }
+
+  void flush_locked() {
+    if (ops.size() == 0) return;
+    if (open) {
+      flushed_at = wire::Clock::now();
+      const auto result = connection->send(header_of(PlasmaFrame::kOps), ops.view());
+      if (result == wire::SendResult::kQueueFull)
+        connection->close("the store does not read what is sent to it");
+    }
+    ops.clear();
+  }
+
+  void ask_for_slab(std::uint64_t object_bytes) {
+    if (!open || object_bytes > slab_max_object_bytes) return;
+    const auto wanted = slabs.take_request(object_bytes, wire::Clock::now());
+    if (wanted) connection->send(header_of(PlasmaFrame::kSlabRequest), encode(SlabRequest{*wanted}));
+  }
+
+  std::optional<CreateResult> create_in_slab(const ObjectId& id, std::size_t size_bytes,
+                                             const WorkerId& owner, bool primary) {
+    if (!open) return CreateResult{CreateError::kDisconnected, disconnected_message(), {}};
+    if (!objects.may_create(id, ops)) return exists(id);
+    if (size_bytes > slab_max_object_bytes) return std::nullopt;
+    const auto cut = slabs.cut(size_bytes, ops);
+    ask_for_slab(size_bytes);
+    if (!cut) return std::nullopt;
+    ++counters.slab_creates;
+    objects.created(id, owner, {cut->offset, size_bytes}, cut, primary);
+    return CreateResult{CreateError::kNone, "", mapping->writable(cut->offset, size_bytes)};
+  }
+
+  static CreateResult exists(const ObjectId& id) {
+    return {CreateError::kExists, "object " + id.hex() + " exists already", {}};
+  }
+
+  std::string disconnected_message() const {
+    return "the object store at " + config.address +
+           " is gone: " + (failure.empty() ? "not connected" : failure);
+  }
+
+  void arm_idle_timer() {
+    const auto deadline = objects.next_idle_deadline();
+    if (idle_timer_armed || !deadline || !open) return;
+    idle_timer_armed = true;
+    const auto delay = std::chrono::ceil<std::chrono::milliseconds>(*deadline - wire::Clock::now());
+    reactor.call_after(std::max(delay, std::chrono::milliseconds(1)), [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->on_idle_timer();
+    });
+  }
+
+  void on_idle_timer() {
+    std::lock_guard lock(mutex);
+    idle_timer_armed = false;
+    objects.release_idle(wire::Clock::now(), false, ops);
+    flush_locked();
+    arm_idle_timer();
+  }
+
+  // Constant after construction.
+  wire::Reactor& reactor;
+  wire::Baton& baton;
+  ClientConfig config;
+
+  // Polling thread only.
+  wire::UniqueFd arena_fd;
+
+  std::mutex mutex;  // guards what follows
+  std::shared_ptr<ClientListener> listener;
+  std::shared_ptr<wire::Connection> connection;
+  std::shared_ptr<ClientMapping> mapping;
+  bool open = false;
+  bool was_connected = false;
+  std::string failure;
+  wire::Waiter* connect_waiter = nullptr;
+  std::uint64_t slab_max_object_bytes = 0;
+  ClientObjects objects{ClientObjects::IdleLimits{}};
+  SlabCutter slabs;
+  OpWriter ops;  // not sent yet
+  bool flush_asked = false;
+  bool idle_timer_armed = false;
+  wire::TimePoint flushed_at{};
+  std::unordered_map<std::uint64_t, PendingCreate> pending;
+  std::uint64_t last_correlation = 0;
+  Statistics counters;
+};
+
+Client::Client(wire::Reactor& reactor, wire::Baton& baton, ClientConfig config,
+               std::shared_ptr<ClientListener> listener)
+    : impl_(std::make_shared<Impl>(reactor, baton, std::move(config), std::move(listener))) {}
+
+Client::~Client() {
+  std::shared_ptr<wire::Connection> connection;
+  {
+    std::lock_guard lock(impl_->mutex);
+    impl_->flush_locked();
+    impl_->listener.reset();
+    impl_->open = false;
+    connection = std::move(impl_->connection);
+  }
+  if (connection && !impl_->reactor.in_forked_child()) connection->close("the client is closed");
+}
+
+void Client::connect(wire::TimePoint deadline) {
+  wire::Waiter waiter;
+  {
+    std::lock_guard lock(impl_->mutex);
+    if (impl_->connection) throw std::runtime_error("object store: already connected");
+    impl_->connect_waiter = &waiter;
+  }
+  wire::ConnectionLimits limits;
+  limits.max_received_fds = kMaxFds;
+  auto connection = wire::Connection::connect(impl_->reactor, impl_->config.address, impl_->config.hello,
+                                              WorkerId{}, impl_, limits);
+  impl_->baton.wait(waiter, deadline);
+  std::unique_lock lock(impl_->mutex);
+  impl_->connect_waiter = nullptr;
+  if (impl_->mapping && impl_->failure.empty()) {
+    impl_->connection = std::move(connection);
+    impl_->open = impl_->was_connected = true;
+    return;
+  }
+  const std::string reason = impl_->failure.empty() ? "no answer in time" : impl_->failure;
+  lock.unlock();
+  connection->close("connecting failed");
+  throw std::runtime_error("cannot use the object store at " + impl_->config.address + ": " + reason);
+}
+
+std::optional<CreateResult> Client::try_create(const ObjectId& id, std::size_t size_bytes,
+                                               const WorkerId& owner) {
+  std::lock_guard lock(impl_->mutex);
+  auto created = impl_->create_in_slab(id, size_bytes, owner, true);
+  if (impl_->ops.size() > 0) impl_->flush_soon();
+  return created;
+}
+
+CreateResult Client::create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner,
+                            wire::TimePoint deadline, bool primary) {
+  wire::Waiter waiter;
+  std::uint64_t correlation;
+  {
+    std::lock_guard lock(impl_->mutex);
+    if (auto created = impl_->create_in_slab(id, size_bytes, owner, primary)) {
+      if (impl_->ops.size() > 0) impl_->flush_soon();
+      return *created;
+    }
+    ++impl_->counters.round_trip_creates;
+    correlation = ++impl_->last_correlation;
+    impl_->pending[correlation].waiter = &waiter;
+    impl_->flush_locked();  // what was released or deleted before may make the room
+    const CreateRequest request{id, owner, size_bytes, milliseconds_until(deadline),
+                                static_cast<std::uint8_t>(primary ? kPrimary : 0)};
+    impl_->connection->send(header_of(PlasmaFrame::kCreate, correlation), encode(request));
+  }
+  const bool bounded = deadline < wire::TimePoint::max() - kAnswerGrace;
+  impl_->baton.wait(waiter, bounded ? deadline + kAnswerGrace : deadline);
+
+  std::lock_guard lock(impl_->mutex);
+  const auto reply = std::move(impl_->pending[correlation].reply);
+  impl_->pending.erase(correlation);
+  if (!reply && !impl_->open) return {CreateError::kDisconnected, impl_->disconnected_message(), {}};
+  if (!reply) return {CreateError::kFull, "the object store did not answer in time", {}};
+  if (reply->status != CreateStatus::kOk) return {error_of(reply->status), reply->message, {}};
+  const Place place{reply->offset, size_bytes};
+  if (!impl_->mapping->holds(place.offset, place.size_bytes) || !impl_->objects.may_create(id, impl_->ops)) {
+    impl_->ops.abort(reply->offset);  // made by another thread of this process meanwhile
+    impl_->flush_soon();
+    return Impl::exists(id);
+  }
+  impl_->objects.created(id, owner, place, std::nullopt, primary);
+  return {CreateError::kNone, "", impl_->mapping->writable(place.offset, place.size_bytes)};
+}
+
+ObjectView Client::seal(const ObjectId& id) {
+  std::lock_guard lock(impl_->mutex);
+  const auto sealed = impl_->objects.seal(id);
+  impl_->ops.seal(sealed.op);
+  if (sealed.cut) impl_->slabs.settle(*sealed.cut, impl_->ops);
+  impl_->flush_soon();
+  const ObjectView view = impl_->view({sealed.op.offset, sealed.op.size_bytes});
+  if (sealed.wanted) {
+    impl_->reactor.post([listener = impl_->listener, id, view] {
+      if (listener) listener->on_object(id, view);
+    });
+  }
+  return view;
+}
+
+void Client::abort(const ObjectId& id) {
+  std::lock_guard lock(impl_->mutex);
+  const auto aborted = impl_->objects.abort(id, impl_->ops);
+  if (aborted.cut) {
+    impl_->slabs.settle(*aborted.cut, impl_->ops);
+  } else {
+    impl_->ops.abort(aborted.place.offset);
+  }
+  if (impl_->ops.size() > 0) impl_->flush_soon();
+}
+
+std::optional<ObjectView> Client::pin_if_mapped(const ObjectId& id) {
+  std::lock_guard lock(impl_->mutex);
+  const auto place = impl_->objects.pin_if_mapped(id);
+  if (!place) return std::nullopt;
+  return impl_->view(*place);
+}
+
+void Client::pin(const ObjectId& id) {
+  std::lock_guard lock(impl_->mutex);
+  if (!impl_->objects.pin(id)) throw std::logic_error("pin of object " + id.hex() + ", which is not pinned");
+}
+
+void Client::unpin(const ObjectId& id) {
+  std::lock_guard lock(impl_->mutex);
+  if (!impl_->objects.unpin(id, wire::Clock::now(), impl_->ops)) {
+    throw std::logic_error("unpin of object " + id.hex() + ", which is not pinned");
+  }
+  if (impl_->ops.size() > 0) impl_->flush_soon();
+  impl_->arm_idle_timer();
+}
+
+void Client::request(std::span<const ObjectId> ids) {
+  std::vector<std::pair<ObjectId, ObjectView>> here;
+  std::lock_guard lock(impl_->mutex);
+  for (const ObjectId& id : ids) {
+    if (const auto place = impl_->objects.ask(id, impl_->ops)) here.emplace_back(id, impl_->view(*place));
+    if (impl_->ops.size() >= kFlushOpsBytes) impl_->flush_locked();
+  }
+  impl_->flush_locked();
+  if (here.empty()) return;
+  impl_->reactor.post([listener = impl_->listener, here = std::move(here)] {
+    if (!listener) return;
+    for (const auto& [id, view] : here) listener->on_object(id, view);
+  });
+}
+
+void Client::cancel_request(const ObjectId& id) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->objects.cancel(id, impl_->ops);
+  if (impl_->ops.size() > 0) impl_->flush_soon();
+}
+
+void Client::remove(std::span<const ObjectId> ids) {
+  std::lock_guard lock(impl_->mutex);
+  for (const ObjectId& id : ids) {
+    impl_->objects.remove(id, impl_->ops);
+    if (impl_->ops.size() >= kFlushOpsBytes) impl_->flush_locked();
+  }
+  if (impl_->ops.size() > 0) impl_->flush_soon();
+}
+
+void Client::flush() {
+  std::lock_guard lock(impl_->mutex);
+  impl_->flush_locked();
+}
+
+std::shared_ptr<const void> Client::mapping() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->mapping;
+}
+
+void Client::copy(std::span<std::byte> to, std::span<const std::byte> from) const {
+  if (to.size() != from.size()) throw std::invalid_argument("copy between ranges of different sizes");
+  std::shared_ptr<ClientMapping> mapping;
+  {
+    std::lock_guard lock(impl_->mutex);
+    mapping = impl_->mapping;
+  }
+  if (!mapping) throw std::logic_error("copy before the store is connected");
+  const bool large = to.size() >= impl_->config.copy_threads_min_bytes;
+  mapping->copy(to, from, large ? impl_->config.max_copy_threads : 1);
+}
+
+Client::Statistics Client::statistics() const {
+  std::lock_guard lock(impl_->mutex);
+  Statistics result = impl_->counters;
+  result.mapped_objects = impl_->objects.held();
+  result.pinned_bytes = impl_->objects.held_bytes();
+  return result;
+}
+
+}  // namespace aktis::plasma
