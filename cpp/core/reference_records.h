@@ -62,17 +62,17 @@ struct Rare {
   std::unordered_map<WorkerId, std::uint64_t, IdHash> borrowers;  // and the generation of each one's ADD
   std::vector<ObjectId> contained;  // what the value contains; each is counted once in its entry
   // As borrower.
-  WorkerId owner;  // of the object; set for every entry that is not kOwned or kFreed
+  WorkerId owner;                // of the object; set for every entry that is not kOwned or kFreed
   std::uint64_t generation = 0;  // of our BORROW_ADD; meaningful in kAdding and kRegistered
-  std::vector<ScopeId> covers;  // only in kCovered and kAdding
-  ScopeId scope = 0;  // this object as a cover of others; 0: none
+  std::vector<ScopeId> covers;   // only in kCovered and kAdding
+  ScopeId scope = 0;             // this object as a cover of others; 0: none
 };
 
 // Counted holds of one object by this process.
 struct Entry {
-  std::uint32_t local = 0;  // handles
-  std::uint32_t task_uses = 0;  // attempts of tasks submitted here that name it in their arguments
-  std::uint32_t containers = 0;  // objects owned here whose value contains it
+  std::uint32_t local = 0;         // handles
+  std::uint32_t task_uses = 0;     // attempts of tasks submitted here that name it in their arguments
+  std::uint32_t containers = 0;    // objects owned here whose value contains it
   std::uint32_t return_holds = 0;  // results of tasks that ran here and whose caller has not taken over yet
   std::uint32_t lineage_pins = 0;  // owned objects whose recomputation needs it; keeps the record only
   State state = State::kOwned;
@@ -92,10 +92,10 @@ struct ReturnHold {
 
 // Everything that must be looked at when a process dies, so that a death costs what it concerns.
 struct Peer {
-  std::unordered_set<ObjectId, IdHash> lent;  // owned here, borrowed by the peer
+  std::unordered_set<ObjectId, IdHash> lent;      // owned here, borrowed by the peer
   std::unordered_set<ObjectId, IdHash> borrowed;  // owned by the peer, held here
-  std::unordered_set<std::uint64_t> holds;  // return holds for the peer
-  std::unordered_set<ScopeId> scopes;  // kTask and kReturn scopes that rely on the peer
+  std::unordered_set<std::uint64_t> holds;        // return holds for the peer
+  std::unordered_set<ScopeId> scopes;             // kTask and kReturn scopes that rely on the peer
   bool empty() const { return lent.empty() && borrowed.empty() && holds.empty() && scopes.empty(); }
 };
 

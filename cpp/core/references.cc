@@ -19,6 +19,7 @@ constexpr std::size_t kSpareNodes = 4096;
 }  // namespace
 
 ReferenceTable::ReferenceTable(const WorkerId& self) : self_(self) {
+  entries_.max_load_factor(0.5f);  // short chains: finding is most of the work
   entries_.reserve(kSpareNodes);
   spare_nodes_.reserve(kSpareNodes);
 }

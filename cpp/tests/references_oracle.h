@@ -77,9 +77,7 @@ class Oracle {
     }
   }
 
-  bool secure(const Hold& hold) const {
-    return alive(hold.first) && (owner(hold.second) == hold.first || !insecure(hold));
-  }
+  bool secure(const Hold& hold) const { return alive(hold.first) && !insecure(hold); }
 
   // Every hold that counts, given the direct ones: those, and what can be read through them.
   std::set<Hold> reachable(const std::vector<Hold>& direct) const {
@@ -128,6 +126,8 @@ class Oracle {
   };
 
   bool insecure(const Hold& hold) const {
+    // An owner may see its own object again long after it was freed: from a file, or from one who lost it.
+    if (owner(hold.second) == hold.first) return objects_.at(hold.second).freed;
     const auto position = records_.find(hold);
     if (position == records_.end() || position->second.registered) return false;
     for (const Path& path : position->second.paths) {

@@ -577,9 +577,7 @@ class World {
         if (oracle.alive(oracle.owner(action.object))) fail(p, "gave up a living owner of", action.object);
         return;
       case Kind::kObjectLost:
-        if (oracle.owner(action.object) != p && oracle.secure({p, action.object}))
-          fail(p, "lost", action.object);
-        return;
+        return on_object_lost(p, action.object);
       case Kind::kTaskEndable:
         return on_task_endable(p, action.task);
       default:
@@ -628,6 +626,12 @@ class World {
       }
     }
     oracle.released(p, id);
+  }
+
+  void on_object_lost(int p, const ObjectId& id) {
+    if (oracle.owner(id) != p && oracle.secure({p, id})) fail(p, "lost", id);
+    // Our own has come back and its lineage is still there: it is computed again, and contains nothing.
+    if (table(p).is_owned(id)) oracle.object(id) = {p, false, {}, {}};
   }
 
   void on_task_endable(int p, const TaskId& task) {
