@@ -79,6 +79,14 @@ class EmbeddedCluster:
         """Say whether the supervisor still runs."""
         return self._process.poll() is None
 
+    def wait(self) -> int:
+        """Wait for the end of the cluster, without a limit: it is a foreground command that waits.
+
+        Returns the supervisor's exit status.
+        """
+        self._stopped = True
+        return self._process.wait()
+
     def detach(self) -> None:
         """Leave the cluster running when this object goes; `shutdown` does nothing any more."""
         self._stopped = True
@@ -135,7 +143,8 @@ def _spawn(options: LaunchOptions, paths: SessionPaths) -> tuple[subprocess.Pope
     if options.config_file is not None:
         command += ["--config", str(options.config_file.absolute())]
     if options.detached:
-        command += ["--current-file", str(current_cluster_file())]
+        # Nobody waits for its end, so its logs must tell why it ended; the next start sweeps them away.
+        command += ["--current-file", str(current_cluster_file()), "--keep-session-dir"]
     else:
         # A pidfd rather than a pipe: a child forked by the user's code would keep a pipe open.
         pass_fds.append(os.pidfd_open(os.getpid()))

@@ -5,6 +5,7 @@ so that removing the directory leaves no trace. A cluster of systemd services ha
 ``/run/aktis``, ``/var/lib/aktis`` and ``/var/log/aktis``.
 """
 
+import errno
 import os
 import secrets
 import stat
@@ -15,6 +16,8 @@ from typing import Final
 
 # sizeof(sockaddr_un.sun_path), which must also hold the terminating zero.
 MAX_SOCKET_PATH_BYTES: Final = 107
+# A process that is just ending may still write a file into a directory that is being emptied.
+_REMOVE_ATTEMPTS: Final = 3
 # <sockets_dir>/<32 hex digits>.sock is the longest path that a process derives itself.
 _WORKER_SOCKET_NAME_BYTES: Final = 32 + len(".sock")
 
@@ -167,9 +170,25 @@ def create_session() -> SessionPaths:
 
 
 def remove_tree(root: Path) -> None:
-    """Remove a directory with all that is in it; files that vanish meanwhile are no error."""
-    for directory, _, names in os.walk(root, topdown=False):
-        for name in names:
+    """Remove a directory with all that is in it; files that vanish meanwhile are no error.
+
+    Raises:
+        OSError: something cannot be removed, or is created as fast as it is removed.
+    """
+    for attempt in range(_REMOVE_ATTEMPTS):
+        try:
+            _remove_tree_once(root)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or attempt == _REMOVE_ATTEMPTS - 1:
+                raise
+
+
+def _remove_tree_once(root: Path) -> None:
+    for directory, subdirectories, names in os.walk(root, topdown=False):
+        # walk() lists a link to a directory among the directories but does not follow it.
+        links = [name for name in subdirectories if (Path(directory) / name).is_symlink()]
+        for name in names + links:
             (Path(directory) / name).unlink(missing_ok=True)
         try:
             os.rmdir(directory)

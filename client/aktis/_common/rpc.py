@@ -217,6 +217,11 @@ def _why_not(address: str, setting: str) -> str:
 # ---- client ----
 
 
+def call_metadata(token: str) -> tuple[tuple[str, str], ...]:
+    """Return what every call carries; `Channel` adds it itself."""
+    return (TOKEN_KEY, token), (PROTOCOL_KEY, protocol_text()), (VERSION_KEY, VERSION)
+
+
 class Channel(grpc.aio.Channel):
     """A channel whose calls carry token and version and must have a deadline.
 
@@ -226,7 +231,7 @@ class Channel(grpc.aio.Channel):
 
     def __init__(self, inner: grpc.aio.Channel, token: str) -> None:
         self._inner = inner
-        self._metadata = ((TOKEN_KEY, token), (PROTOCOL_KEY, protocol_text()), (VERSION_KEY, VERSION))
+        self._metadata = call_metadata(token)
 
     def _wrap(self, method: str, call: Callable[..., Any]) -> Any:
         long_lived = method in LONG_LIVED

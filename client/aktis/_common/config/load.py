@@ -192,7 +192,7 @@ def _describe(item: Any, origins: Mapping[Key, str]) -> str:
 
 
 def _lower(text: str) -> str:
-    text = text.removeprefix("Input should be ")
+    text = text.removeprefix("Input should be ").partition(", unable to parse")[0]
     return text[:1].lower() + text[1:]
 
 
