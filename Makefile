@@ -1,8 +1,10 @@
 # Everything a developer or CI runs; CONTRIBUTING.md explains. Each target sets up what it needs by itself.
 #   PYTHON=python3.11     interpreter for the virtual environment .venv
-#   PYTEST_ARGS="-k name" further arguments for the Python tests
+#   PYTEST_ARGS="-k name" further arguments for the Python tests; so DEMO_ARGS and BENCH_ARGS
 PYTHON ?= python3
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
 FUZZ_SECONDS ?= 30
 VENV := $(CURDIR)/.venv
 PY := $(VENV)/bin/python
@@ -64,10 +66,10 @@ fuzz: setup
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz.sh
 
 demo: build
-	$(PY) -m examples.wordcount
+	$(PY) -m examples.wordcount $(DEMO_ARGS)
 
 bench: build
-	$(PY) -m benchmarks.run
+	$(PY) -m benchmarks.run $(BENCH_ARGS)
 
 clean:
 	rm -rf build build-* client/aktis/_core*.so client/aktis/_proto

@@ -97,19 +97,19 @@ def run_system(
 def _events(descriptor: int, timeout_s: float) -> Iterator[Event]:
     """The events up to ``done``; raises when one takes too long or the process ends without ``done``."""
     buffer = b""
-    doing = "starting"
+    doing = "while starting"
     while True:
         if not select.select([descriptor], [], [], timeout_s)[0]:
-            raise TimeoutError(f"no answer within {timeout_s:g} s while {doing}")
+            raise TimeoutError(f"no answer within {timeout_s:g} s {doing}")
         data = os.read(descriptor, 65536)
         if not data:
-            raise EOFError(f"the process ended while {doing}")
+            raise EOFError(f"the process ended {doing}")
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             event = Event.from_json(line.decode())
             if event.kind == "done":
                 return
-            doing = f"measuring {event.row!r}" if event.kind == "started" else f"after {event.row!r}"
+            doing = f"while measuring {event.row!r}" if event.kind == "started" else f"after {event.row!r}"
             yield event
 
 

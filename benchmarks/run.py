@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +95,9 @@ def _measure(
     become_subreaper()
     results = Results(rows, [system.name for system in systems])
     names = tuple(row.name for row in rows)
-    log = Path(tempfile.gettempdir()) / f"aktis-benchmark-{os.getpid()}.log"
+    log: Path = arguments.json.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
     console = Console(stderr=True)
     console.print(f"what the systems print goes to {log}", style="dim")
     with _progress(console, arguments.rounds * len(systems)) as advance:
@@ -169,8 +170,9 @@ def _report(results: Results, facts: dict[str, Any], arguments: argparse.Namespa
     if arguments.check:
         console.print(check_table(findings))
     console.print(f"results: {arguments.json}   chart: {arguments.chart}", markup=False)
-    missed = arguments.check and any(f.verdict is not floors.Verdict.PASS for f in findings)
-    return 1 if missed or results.has_failures() else 0
+    missed = any(finding.verdict is not floors.Verdict.PASS for finding in findings)
+    missed |= bool(results.left_behind.get("aktis"))  # a runtime that is shut down leaves nothing
+    return 1 if (arguments.check and missed) or results.has_failures() else 0
 
 
 if __name__ == "__main__":
