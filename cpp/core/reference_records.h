@@ -48,13 +48,13 @@ struct Scope {
   Kind kind;
   bool ending = false;     // its end was asked for and waits until `dependents` is empty
   bool broken = false;     // kTask: the caller died, so nobody vouches for what arrives under it
-  TaskId task;             // kTask
-  ObjectId outer;          // kObject
-  WorkerId peer;           // kTask: the caller; kReturn: the executor
+  TaskId task = {};        // kTask
+  ObjectId outer = {};     // kObject
+  WorkerId peer = {};      // kTask: the caller; kReturn: the executor
   std::uint64_t hold = 0;  // kReturn: the executor's name of its hold
   // The objects that rest under this cover: exactly those whose `covers` name this scope. A scope without any
   // is closed at once and opened again when needed, so that an idle table is an empty one.
-  std::unordered_set<ObjectId, IdHash> dependents;
+  std::unordered_set<ObjectId, IdHash> dependents = {};
 };
 
 struct Rare {

@@ -132,12 +132,7 @@ void ReferenceTable::adopt_return(const WorkerId& executor, std::uint64_t hold,
                                   std::span<const ReturnedRef> refs) {
   ScopeId scope = 0;
   if (hold != 0 && !is_lost(executor)) {
-    scope = open_scope({.kind = Scope::Kind::kReturn,
-                        .task = {},
-                        .outer = {},
-                        .peer = executor,
-                        .hold = hold,
-                        .dependents = {}});
+    scope = open_scope({.kind = Scope::Kind::kReturn, .peer = executor, .hold = hold});
     peers_[executor].scopes.insert(scope);
   }
   for (const ReturnedRef& ref : refs) adopt_one(ref, scope);

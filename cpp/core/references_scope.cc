@@ -13,12 +13,7 @@ references::ScopeId ReferenceTable::task_scope(const TaskId& task, const WorkerI
   ScopeId& id = task_scopes_[task];
   if (id == 0) {
     const bool broken = is_lost(caller);
-    id = open_scope({.kind = Scope::Kind::kTask,
-                     .broken = broken,
-                     .task = task,
-                     .outer = {},
-                     .peer = caller,
-                     .dependents = {}});
+    id = open_scope({.kind = Scope::Kind::kTask, .broken = broken, .task = task, .peer = caller});
     if (!broken) peers_[caller].scopes.insert(id);
   }
   return id;
@@ -27,7 +22,7 @@ references::ScopeId ReferenceTable::task_scope(const TaskId& task, const WorkerI
 references::ScopeId ReferenceTable::object_scope(const ObjectId& outer, Entry& entry) {
   ScopeId& id = entry.rare->scope;
   if (id == 0) {
-    id = open_scope({.kind = Scope::Kind::kObject, .task = {}, .outer = outer, .peer = {}, .dependents = {}});
+    id = open_scope({.kind = Scope::Kind::kObject, .outer = outer});
   }
   return id;
 }

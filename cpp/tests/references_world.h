@@ -18,76 +18,14 @@
 
 #include "core/references.h"
 #include "references_oracle.h"
+#include "references_processes.h"
 
 namespace aktis::testing {
-
-// Ways to use the table wrongly. Each must be caught, or else the simulation would prove nothing.
-enum class Sabotage {
-  kNone,
-  kReplyBeforeAck,      // ignores that end_task() said "not yet"
-  kNoReturnHold,        // rule 4 dropped
-  kReleaseReturnEarly,  // RETURN_RELEASE before the registrations are acknowledged
-  kUsesBeforeAdopt,     // arguments let go before the reply's references are taken over
-  kOneUsePerTask,       // the first reply of a speculated task lets all its attempts' uses go
-  kNoContents,          // a stored object does not count what it contains
-  kUnordered,           // messages of one pair overtake each other
-};
 
 // The protocol or the table broke a promise; what() tells the story.
 class Violation : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
-};
-
-// Where a process keeps handles: its variables that outlive tasks (a driver's, an actor's state), or the
-// frame of one running task, named by its attempt.
-using Context = std::uint64_t;
-inline constexpr Context kState = 0;
-
-struct Message {
-  enum class Kind { kProtocol, kPush, kReply, kLost };
-  Kind kind;
-  ReferenceAction action;     // kProtocol
-  std::uint64_t attempt = 0;  // kPush, kReply
-  TaskId task;                // kPush, kReply
-  std::vector<ObjectId> args;
-  std::uint64_t hold = 0;  // kReply
-  std::vector<ReturnedRef> refs;
-  bool given_back = false;
-};
-
-struct Run {
-  TaskId task;
-  int caller = -1;
-  std::vector<ObjectId> handles;
-  std::vector<ObjectId> results;
-  std::optional<Message> reply;  // being held back
-};
-
-struct Attempt {
-  TaskId task;
-  int executor = -1;
-  std::vector<ObjectId> uses;
-};
-
-struct Task {
-  std::vector<ObjectId> args;
-  std::vector<ObjectId> results;
-  std::vector<ObjectId> pins;  // lineage
-  std::set<ObjectId> records;  // results whose lineage record is still there
-  bool done = false;
-};
-
-struct Process {
-  WorkerId id;
-  std::unique_ptr<ReferenceTable> table;
-  std::vector<ObjectId> state;
-  std::map<std::uint64_t, Run> runs;
-  std::map<std::uint64_t, Attempt> attempts;
-  std::map<TaskId, Task> tasks;
-  std::map<std::uint64_t, std::pair<int, std::vector<ObjectId>>> holds;
-  std::set<int> known_dead;
-  std::vector<ObjectId> pinned;
 };
 
 class World {
@@ -220,13 +158,8 @@ class World {
               bool given_back = false) {
     Run& run = processes_[p].runs.at(attempt);
     trace(p, "finish", run.results.empty() ? ObjectId{} : run.results[0]);
-    Message reply{.kind = Message::Kind::kReply,
-                  .action = {},
-                  .attempt = attempt,
-                  .task = run.task,
-                  .args = {},
-                  .refs = {},
-                  .given_back = given_back};
+    Message reply{
+        .kind = Message::Kind::kReply, .attempt = attempt, .task = run.task, .given_back = given_back};
     std::vector<ObjectId> held;
     for (std::size_t i = 0; i < contents.size(); ++i) {
       for (const ObjectId& inner : contents[i]) {
@@ -254,9 +187,7 @@ class World {
       queues_[{other, p}].clear();
       auto& last_words = queues_[{p, other}];
       last_words.resize(choose_survivors(last_words.size()));
-      if (oracle.alive(other))
-        last_words.push_back(
-            {.kind = Message::Kind::kLost, .action = {}, .task = {}, .args = {}, .refs = {}});
+      if (oracle.alive(other)) last_words.push_back({.kind = Message::Kind::kLost});
     }
   }
 
@@ -361,13 +292,7 @@ class World {
       if (oracle.object(arg).freed && table(p).is_owned(arg)) oracle.object(arg) = {p, false, {}, {}};
       table(p).add_task_use(arg);
     }
-    send(p, executor,
-         {.kind = Message::Kind::kPush,
-          .action = {},
-          .attempt = attempt,
-          .task = id,
-          .args = task.args,
-          .refs = {}});
+    send(p, executor, {.kind = Message::Kind::kPush, .attempt = attempt, .task = id, .args = task.args});
   }
 
   void send(int from, int to, Message message) {
@@ -450,7 +375,7 @@ class World {
     ReferenceAction release;
     release.kind = ReferenceAction::Kind::kSendReturnRelease;
     release.generation = message.hold;
-    send(to, from, {.kind = Message::Kind::kProtocol, .action = release, .task = {}, .args = {}, .refs = {}});
+    send(to, from, {.kind = Message::Kind::kProtocol, .action = release});
   }
 
   void end_attempt(int p, const Attempt& attempt) { table(p).remove_task_use(attempt.uses); }
@@ -594,7 +519,7 @@ class World {
     if (action.kind == Kind::kSendBorrowNack && oracle.promised(to, action.object, action.generation)) {
       fail(p, "refuses a borrower that was promised", action.object);
     }
-    send(p, to, {.kind = Message::Kind::kProtocol, .action = action, .task = {}, .args = {}, .refs = {}});
+    send(p, to, {.kind = Message::Kind::kProtocol, .action = action});
   }
 
   void on_free(int p, const ReferenceAction& action) {
@@ -646,21 +571,6 @@ class World {
   }
 
   // --- Story ---------------------------------------------------------------------------------------------
-
-  static std::string name(const ObjectId& id) {
-    if (id.is_nil()) return "";
-    std::uint64_t number;
-    std::memcpy(&number, id.data + 8, sizeof number);
-    const std::uint32_t index = id.index();
-    return "o" + std::to_string(number) + (index & ObjectId::kPutBit ? "" : "." + std::to_string(index));
-  }
-
-  static std::string name(ReferenceAction::Kind kind) {
-    static const char* const kNames[] = {"ADD",    "ACK",       "NACK",    "REMOVE",     "RETURN_RELEASE",
-                                         "free",   "droppable", "release", "owner died", "lost",
-                                         "endable"};
-    return kNames[static_cast<int>(kind)];
-  }
 
   void trace(int p, const std::string& what, const ObjectId& id) {
     if (tracing) story_ += "P" + std::to_string(p) + " " + what + " " + name(id) + "\n";

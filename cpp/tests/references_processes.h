@@ -1,0 +1,97 @@
+// What the processes of a simulated cluster remember, and what they send one another.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/references.h"
+
+namespace aktis::testing {
+
+// Ways to use the table wrongly. Each must be caught, or else the simulation would prove nothing.
+enum class Sabotage {
+  kNone,
+  kReplyBeforeAck,      // ignores that end_task() said "not yet"
+  kNoReturnHold,        // rule 4 dropped
+  kReleaseReturnEarly,  // RETURN_RELEASE before the registrations are acknowledged
+  kUsesBeforeAdopt,     // arguments let go before the reply's references are taken over
+  kOneUsePerTask,       // the first reply of a speculated task lets all its attempts' uses go
+  kNoContents,          // a stored object does not count what it contains
+  kUnordered,           // messages of one pair overtake each other
+};
+
+// Where a process keeps handles: its variables that outlive tasks (a driver's, an actor's state), or the
+// frame of one running task, named by its attempt.
+using Context = std::uint64_t;
+inline constexpr Context kState = 0;
+
+struct Message {
+  enum class Kind { kProtocol, kPush, kReply, kLost };
+  Kind kind = Kind::kProtocol;
+  ReferenceAction action = {};  // kProtocol
+  std::uint64_t attempt = 0;    // kPush, kReply
+  TaskId task = {};             // kPush, kReply
+  std::vector<ObjectId> args = {};
+  std::uint64_t hold = 0;  // kReply
+  std::vector<ReturnedRef> refs = {};
+  bool given_back = false;
+};
+
+struct Run {
+  TaskId task;
+  int caller = -1;
+  std::vector<ObjectId> handles;
+  std::vector<ObjectId> results;
+  std::optional<Message> reply;  // being held back
+};
+
+struct Attempt {
+  TaskId task;
+  int executor = -1;
+  std::vector<ObjectId> uses;
+};
+
+struct Task {
+  std::vector<ObjectId> args;
+  std::vector<ObjectId> results;
+  std::vector<ObjectId> pins;  // lineage
+  std::set<ObjectId> records;  // results whose lineage record is still there
+  bool done = false;
+};
+
+struct Process {
+  WorkerId id;
+  std::unique_ptr<ReferenceTable> table;
+  std::vector<ObjectId> state;
+  std::map<std::uint64_t, Run> runs;
+  std::map<std::uint64_t, Attempt> attempts;
+  std::map<TaskId, Task> tasks;
+  std::map<std::uint64_t, std::pair<int, std::vector<ObjectId>>> holds;
+  std::set<int> known_dead;
+  std::vector<ObjectId> pinned;
+};
+
+// For stories and failures.
+inline std::string name(const ObjectId& id) {
+  if (id.is_nil()) return "";
+  std::uint64_t number;
+  std::memcpy(&number, id.data + 8, sizeof number);
+  const std::uint32_t index = id.index();
+  return "o" + std::to_string(number) + (index & ObjectId::kPutBit ? "" : "." + std::to_string(index));
+}
+
+inline std::string name(ReferenceAction::Kind kind) {
+  static const char* const kNames[] = {"ADD",    "ACK",       "NACK",    "REMOVE",     "RETURN_RELEASE",
+                                       "free",   "droppable", "release", "owner died", "lost",
+                                       "endable"};
+  return kNames[static_cast<int>(kind)];
+}
+
+}  // namespace aktis::testing
