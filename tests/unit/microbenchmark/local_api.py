@@ -73,7 +73,9 @@ class LocalApi:
     def put(self, value: Any) -> Ref:
         return Ref(value)
 
-    def wait(self, refs: list[Ref], num_returns: int = 1) -> tuple[list[Ref], list[Ref]]:
+    def wait(
+        self, refs: list[Ref], num_returns: int = 1, timeout: float | None = None
+    ) -> tuple[list[Ref], list[Ref]]:
         return refs[:num_returns], refs[num_returns:]
 
     def kill(self, actor: Handle) -> None:
