@@ -256,3 +256,101 @@ def rebuild_reference(object_id: bytes, owner_worker_id: bytes, owner_node_id: b
     """What a pickled ObjectRef loads as."""
 
 def current_core() -> Core | None: ...
+
+# ---- wire: frames and the handshake for sockets of Python's own; aktis._common.wire is the shell ----
+
+FRAME_HELLO: Final[int]
+FRAME_HELLO_ACK: Final[int]
+FRAME_HELLO_REJECT: Final[int]
+FRAME_PING: Final[int]
+FRAME_PONG: Final[int]
+FRAME_CONTROL: Final[int]  # worker to raylet and back, protobuf payload; lower types are the wire's own
+ROLE_DRIVER: Final[int]
+ROLE_WORKER: Final[int]
+ROLE_TEMPLATE: Final[int]
+ROLE_RAYLET: Final[int]
+ROLE_PLASMA: Final[int]
+ROLE_TOOL: Final[int]
+REJECT_MALFORMED: Final[int]
+REJECT_VERSION: Final[int]
+REJECT_TOKEN: Final[int]
+REJECT_WRONG_PEER: Final[int]
+REJECT_ROLE: Final[int]
+REJECT_BUSY: Final[int]
+FRAME_HEADER_BYTES: Final[int]
+MAX_HANDSHAKE_PAYLOAD_BYTES: Final[int]
+MAX_PAYLOAD_BYTES: Final[int]
+MAX_TOKEN_BYTES: Final[int]
+
+class FrameDecoder:
+    """Bytes in, frames out; sizes are checked before anything is allocated."""
+
+    def __init__(self, max_payload_bytes: int = ...) -> None: ...
+    def feed(
+        self, data: bytes | bytearray | memoryview, limit: int = -1
+    ) -> list[tuple[int, int, int, bytes]]:
+        """Add received bytes; return complete frames as (type, flags, correlation, payload), at most `limit`
+        (negative: all; the others come from later calls). Raises ValueError for malformed input, but hands
+        out the good frames before it first; see `error`."""
+    def set_max_payload_bytes(self, max_payload_bytes: int) -> None: ...
+    @property
+    def error(self) -> str:
+        """What was wrong with the input, or empty; final."""
+    @property
+    def buffered_bytes(self) -> int: ...
+
+class Hello:
+    """A decoded HELLO or HELLO_ACK. Its token can be checked but not read."""
+
+    @property
+    def major(self) -> int: ...
+    @property
+    def minor(self) -> int: ...
+    @property
+    def role(self) -> int: ...
+    @property
+    def sender(self) -> bytes: ...
+    @property
+    def node(self) -> bytes: ...
+    @property
+    def pid(self) -> int: ...
+
+def encode_frame(frame_type: int, flags: int, correlation: int, payload: bytes) -> bytes: ...
+def encode_hello(
+    *,
+    role: int,
+    sender: bytes,
+    node: bytes = b"",
+    expected_peer: bytes = b"",
+    token: str = "",
+    pid: int = 0,
+    major: int = ...,
+    minor: int = ...,
+) -> bytes: ...
+def decode_hello(payload: bytes) -> Hello:
+    """Raises ValueError when it is malformed. Of another major version only the version is filled in."""
+
+def check_hello(
+    hello: Hello,
+    *,
+    server_id: bytes,
+    token: str,
+    accepted_roles: Sequence[int],
+    required_uid: int | None = None,
+    peer_uid: int | None = None,
+) -> tuple[int, str] | None:
+    """A server's decision: None when welcome, else REJECT_* and a message that never shows a token."""
+
+def check_hello_ack(hello: Hello, expected_peer: bytes) -> tuple[int, str] | None: ...
+def encode_reject(code: int, message: str) -> bytes: ...
+def decode_reject(payload: bytes) -> tuple[int, str]:
+    """(REJECT_*, message); ValueError when it is malformed."""
+
+def listen_socket(address: str) -> tuple[int, str]:
+    """Bind and listen without blocking; (descriptor, address with the chosen port). A Unix socket file gets
+    mode 0600 and replaces one that nobody listens on. OSError and ValueError name the address."""
+
+def parse_endpoint(address: str) -> tuple[str, str, int]:
+    """(path, host, port) of "unix:/path" or "tcp:host:port"; path is empty for TCP. ValueError names it."""
+
+def role_name(role: int) -> str: ...

@@ -1,6 +1,7 @@
 // The Python module aktis._core. Each concept binds itself in its own file of this directory.
 #include <pybind11/pybind11.h>
 
+#include "bindings/wire.h"
 #include "wire/frame.h"
 
 PYBIND11_MODULE(_core, module) {
@@ -8,4 +9,5 @@ PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = AKTIS_VERSION;
   module.attr("PROTOCOL_MAJOR") = aktis::wire::kProtocolMajor;
   module.attr("PROTOCOL_MINOR") = aktis::wire::kProtocolMinor;
+  aktis::bind_wire(module);
 }

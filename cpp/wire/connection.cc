@@ -3,249 +3,30 @@
 #include <sys/epoll.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cassert>
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
 
+#include "wire/connection_impl.h"
 #include "wire/log.h"
-#include "wire/output_queue.h"
 
 namespace aktis::wire {
 namespace {
 
 using State = Connection::State;
 
-constexpr int kMaxReadsPerEvent = 8;    // then other connections get their turn
-constexpr int kMaxWritesPerFlush = 64;  // the same for a peer that reads as fast as we write
-constexpr int kMaxReadsAfterFailure = 1024;
-constexpr std::size_t kMaxParts = 64;  // of one sendmsg
-constexpr std::chrono::milliseconds kMinConnectRetry{1};
 constexpr std::chrono::milliseconds kMaxConnectRetry{50};
-
-// kClosed may follow any state; these are the other transitions.
-constexpr bool allowed(State from, State to) {
-  switch (to) {
-    case State::kConnecting:
-      return false;
-    case State::kHandshake:
-      return from == State::kConnecting;
-    case State::kOpen:
-      return from == State::kHandshake;
-    case State::kClosed:
-      return from != State::kClosed;
-  }
-  return false;
-}
-
-FrameHeader header_of(FrameType type, std::size_t payload_bytes = 0) {
-  return {static_cast<std::uint32_t>(payload_bytes), static_cast<std::uint16_t>(type), 0, 0};
-}
-
-bool is(const Frame& frame, FrameType type) { return frame.header.type == static_cast<std::uint16_t>(type); }
-
-std::vector<std::byte> encode_frame(FrameHeader header, std::span<const std::byte> payload) {
-  header.payload_bytes = static_cast<std::uint32_t>(payload.size());
-  std::vector<std::byte> bytes(kHeaderBytes + payload.size());
-  encode_header(header, bytes.data());
-  std::copy(payload.begin(), payload.end(), bytes.begin() + kHeaderBytes);
-  return bytes;
-}
-
-iovec part_of(std::span<const std::byte> data) { return {const_cast<std::byte*>(data.data()), data.size()}; }
-
-// The only writer is the polling thread: no read-modify-write is needed.
-void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
-  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
 
 }  // namespace
 
-struct Connection::Impl {
-  Impl(Reactor& the_reactor, std::shared_ptr<ConnectionDelegate> the_delegate,
-       const ConnectionLimits& the_limits)
-      : reactor(the_reactor), limits(the_limits), delegate(std::move(the_delegate)) {}
-
-  // Constant after construction.
-  Reactor& reactor;
-  const ConnectionLimits limits;
-  Connection* self = nullptr;
-  std::string address;                    // client
-  Endpoint endpoint;                      // client
-  WorkerId expected_peer;                 // client
-  std::optional<HandshakePolicy> policy;  // server
-  TimePoint handshake_deadline;
-
-  // Polling thread only.
-  std::shared_ptr<ConnectionDelegate> delegate;
-  FrameDecoder decoder{kMaxHandshakePayloadBytes};
-  std::chrono::milliseconds connect_retry = kMinConnectRetry;
-  std::vector<UniqueFd> received_fds;  // of the last read
-  std::atomic<std::uint64_t> frames_in{0}, bytes_in{0}, reads{0};
-
-  std::atomic<Reactor::TimerId> handshake_timer{0};
-
-  // Written by the polling thread before kOpen is stored.
-  Hello peer;
-  PeerCredentials credentials;
-
-  std::atomic<State> state{State::kConnecting};  // stored only under mutex
-
-  mutable std::mutex mutex;  // the send lock; guards what follows
-  UniqueFd fd;               // replaced only by the polling thread
-  OutputQueue queue;
-  bool started = false;       // our first frame of the handshake is on its way: others may follow
-  bool blocked = false;       // the socket took less than was offered: EPOLLOUT is awaited
-  bool write_failed = false;  // the peer is gone; what it had sent is still being read
-  bool flush_asked = false;   // on_flush() will come
-  std::string close_reason;   // of kClosed
-  std::uint64_t frames_out = 0, bytes_out = 0, writes = 0;
-
-  void set_state(State to) {
-    assert(allowed(state.load(), to));
-    state.store(to);
-  }
-
-  // Sending (connection lock held).
-  SendResult send(const FrameHeader& header, std::span<const std::span<const std::byte>> segments,
-                  Flush flush);
-  void append(std::span<const std::byte> header, std::span<const std::span<const std::byte>> segments);
-  void write_through(std::span<const std::byte> header, std::span<const std::span<const std::byte>> segments);
-  void flush_queue();
-  bool write_parts(std::span<const iovec> parts, std::size_t& written);
-  void set_blocked(bool now_blocked);
-  void on_write_failure();
-
-  // Polling thread.
-  void start_connecting();
-  void on_connected();
-  void read_available();
-  ssize_t read_once(std::span<std::byte> room);
-  void deliver_frames();
-  void deliver_fds();
-  void on_handshake_frame(const Frame& frame);
-  void on_hello(const Frame& frame);
-  void on_hello_ack(const Frame& frame);
-  void on_wire_frame(const Frame& frame);
-  void refuse(const Reject& reject);
-  bool open(const Hello& hello, std::span<const std::byte> ack);
-  void fail(const std::string& reason);
-  void finish_close();
-  void arm_handshake_timer();
-};
-
-// ---- sending -------------------------------------------------------------------------------------
-
-SendResult Connection::Impl::send(const FrameHeader& header,
-                                  std::span<const std::span<const std::byte>> segments, Flush flush) {
-  const std::size_t frame_bytes = kHeaderBytes + header.payload_bytes;
-  if (state.load() == State::kClosed || write_failed) return SendResult::kClosed;
-  if (queue.size_bytes() + frame_bytes > limits.max_queued_bytes) return SendResult::kQueueFull;
-  ++frames_out;
-  std::byte raw_header[kHeaderBytes];
-  encode_header(header, raw_header);
-  const bool may_write = started && !blocked;
-  const bool write_now = flush == Flush::kNow || queue.size_bytes() + frame_bytes >= kFlushBytes;
-  if (may_write && write_now) {
-    write_through(raw_header, segments);
-    if (write_failed) return SendResult::kClosed;
-    return queue.empty() ? SendResult::kSent : SendResult::kQueued;
-  }
-  append(raw_header, segments);
-  if (may_write && !flush_asked) {
-    flush_asked = true;
-    reactor.flush_later(self->shared_from_this());
-  }
-  return SendResult::kQueued;
+std::vector<std::byte> encode_frame(FrameType type, std::span<const std::byte> payload) {
+  std::vector<std::byte> bytes(kHeaderBytes + payload.size());
+  encode_header({static_cast<std::uint32_t>(payload.size()), static_cast<std::uint16_t>(type), 0, 0},
+                bytes.data());
+  std::copy(payload.begin(), payload.end(), bytes.begin() + kHeaderBytes);
+  return bytes;
 }
-
-void Connection::Impl::append(std::span<const std::byte> header,
-                              std::span<const std::span<const std::byte>> segments) {
-  queue.append(header);
-  for (const auto segment : segments) queue.append(segment);
-}
-
-// Writes what is queued and this frame in one call, without copying the frame; queues what did not fit.
-void Connection::Impl::write_through(std::span<const std::byte> header,
-                                     std::span<const std::span<const std::byte>> segments) {
-  if (queue.chunks() + 1 + segments.size() > kMaxParts) {
-    append(header, segments);
-    flush_queue();
-    return;
-  }
-  iovec parts[kMaxParts];
-  std::size_t count = queue.gather(parts);
-  parts[count++] = part_of(header);
-  for (const auto segment : segments) {
-    if (!segment.empty()) parts[count++] = part_of(segment);
-  }
-  std::size_t written = 0;
-  const bool all = write_parts({parts, count}, written);
-  if (write_failed) return;
-  std::size_t skip = written - std::min(written, queue.size_bytes());
-  queue.consume(written - skip);
-  if (all) return;
-  const auto append_rest = [&](std::span<const std::byte> data) {
-    const std::size_t done = std::min(skip, data.size());
-    skip -= done;
-    queue.append(data.subspan(done));
-  };
-  append_rest(header);
-  for (const auto segment : segments) append_rest(segment);
-  set_blocked(true);
-}
-
-void Connection::Impl::flush_queue() {
-  for (int i = 0; i < kMaxWritesPerFlush && !queue.empty() && !write_failed; ++i) {
-    iovec parts[kMaxParts];
-    std::size_t written = 0;
-    const bool all = write_parts({parts, queue.gather(parts)}, written);
-    if (write_failed) return;
-    queue.consume(written);
-    if (!all) break;
-  }
-  set_blocked(!queue.empty());
-}
-
-// One sendmsg. True when everything went.
-bool Connection::Impl::write_parts(std::span<const iovec> parts, std::size_t& written) {
-  std::size_t offered = 0;
-  for (const iovec& part : parts) offered += part.iov_len;
-  const ssize_t result = send_vector(fd.get(), parts);
-  ++writes;
-  if (result < 0) {
-    if (result != -EAGAIN && result != -ENOBUFS) on_write_failure();
-    return false;
-  }
-  written = static_cast<std::size_t>(result);
-  bytes_out += written;
-  return written == offered;
-}
-
-void Connection::Impl::set_blocked(bool now_blocked) {
-  if (blocked == now_blocked || state.load() == State::kClosed) return;
-  blocked = now_blocked;
-  reactor.modify(fd.get(), blocked ? EPOLLIN | EPOLLOUT : EPOLLIN);
-}
-
-// The peer may have said why before it went (a refusal, a last reply): read to the end, then close.
-void Connection::Impl::on_write_failure() {
-  write_failed = true;
-  queue.clear();
-  reactor.post([connection = self->shared_from_this()] {
-    Impl& impl = *connection->impl_;
-    for (int i = 0; i < kMaxReadsAfterFailure && impl.state.load() != State::kClosed; ++i) {
-      const std::uint64_t before = impl.bytes_in.load(std::memory_order_relaxed);
-      impl.read_available();
-      if (impl.bytes_in.load(std::memory_order_relaxed) == before) break;
-    }
-    impl.fail("closed by peer");
-  });
-}
-
-// ---- connecting and closing (polling thread) -----------------------------------------------------
 
 void Connection::Impl::arm_handshake_timer() {
   handshake_timer = reactor.call_after(limits.handshake_timeout, [weak = self->weak_from_this()] {
@@ -325,151 +106,7 @@ void Connection::Impl::finish_close() {
   if (last) last->on_closed(*self, reason);
 }
 
-// ---- receiving (polling thread) ------------------------------------------------------------------
-
-ssize_t Connection::Impl::read_once(std::span<std::byte> room) {
-  if (limits.max_received_fds == 0) return receive(fd.get(), room);
-  bool truncated = false;
-  const ssize_t received = receive_with_fds(fd.get(), room, limits.max_received_fds, received_fds, truncated);
-  if (truncated) {
-    fail("malformed frame: more than " + std::to_string(limits.max_received_fds) +
-         " descriptors in one message");
-  }
-  return received;
-}
-
-void Connection::Impl::read_available() {
-  for (int i = 0; i < kMaxReadsPerEvent && state.load() != State::kClosed; ++i) {
-    const std::span<std::byte> room = decoder.prepare();
-    const ssize_t received = read_once(room);
-    bump(reads);
-    if (state.load() == State::kClosed || received == -EAGAIN) return;
-    if (received == 0) {
-      return fail(decoder.buffered_bytes() == 0 ? "closed by peer"
-                                                : "closed by peer in the middle of a frame");
-    }
-    if (received < 0) {
-      const int error = static_cast<int>(-received);
-      return fail(error == ECONNRESET ? "closed by peer"
-                                      : std::string("receiving failed: ") + std::strerror(error));
-    }
-    const auto count = static_cast<std::size_t>(received);
-    bump(bytes_in, count);
-    decoder.commit(count);
-    deliver_frames();
-    if (count < room.size()) return;
-  }
-}
-
-void Connection::Impl::deliver_fds() {
-  if (received_fds.empty() || state.load() != State::kOpen) return;
-  delegate->on_fds(*self, std::exchange(received_fds, {}));
-}
-
-// One read may hold the end of the handshake, descriptors and frames.
-void Connection::Impl::deliver_frames() {
-  Frame frame;
-  while (state.load() != State::kClosed) {
-    deliver_fds();
-    const FrameDecoder::Result result = decoder.next(frame);
-    if (result == FrameDecoder::Result::kNeedMore) {
-      if (!received_fds.empty()) fail("malformed frame: descriptors before the handshake");
-      return;
-    }
-    if (result == FrameDecoder::Result::kError) {
-      const std::string reason = "malformed frame: " + decoder.error();
-      if (policy && state.load() != State::kOpen) return refuse({RejectCode::kMalformed, reason});
-      return fail(reason);
-    }
-    bump(frames_in);
-    if (state.load() != State::kOpen) {
-      on_handshake_frame(frame);
-    } else if (frame.header.type < static_cast<std::uint16_t>(FrameType::kControl)) {
-      on_wire_frame(frame);
-    } else {
-      delegate->on_frame(*self, frame);
-    }
-  }
-}
-
-void Connection::Impl::on_wire_frame(const Frame& frame) {
-  if (is(frame, FrameType::kPong)) return delegate->on_frame(*self, frame);
-  if (!is(frame, FrameType::kPing)) {
-    return fail("malformed frame: type " + std::to_string(frame.header.type) + " after the handshake");
-  }
-  FrameHeader pong = header_of(FrameType::kPong);
-  pong.correlation = frame.header.correlation;
-  if (self->send(pong, std::span<const std::byte>{}) == SendResult::kQueueFull)
-    fail("peer sends pings and does not read the answers");
-}
-
-void Connection::Impl::on_handshake_frame(const Frame& frame) {
-  if (policy) {
-    if (is(frame, FrameType::kHello)) return on_hello(frame);
-    return refuse({RejectCode::kMalformed, "the first frame must be a HELLO, this one has type " +
-                                               std::to_string(frame.header.type)});
-  }
-  if (is(frame, FrameType::kHelloAck)) return on_hello_ack(frame);
-  if (!is(frame, FrameType::kHelloReject)) {
-    return fail("malformed frame: type " + std::to_string(frame.header.type) +
-                " instead of an answer to the HELLO");
-  }
-  const auto reject = decode_reject(frame.payload);
-  fail("refused: " + (reject ? reject->message : "with a malformed reason"));
-}
-
-void Connection::Impl::on_hello(const Frame& frame) {
-  const auto hello = decode_hello(frame.payload);
-  if (!hello) return refuse({RejectCode::kMalformed, "malformed HELLO"});
-  if (const auto reject = check_credentials(credentials, *policy)) return refuse(*reject);
-  if (const auto reject = check_hello(*hello, *policy)) return refuse(*reject);
-  Hello answer = policy->self;
-  answer.token.clear();
-  open(*hello, encode_frame(header_of(FrameType::kHelloAck), encode_hello(answer)));
-}
-
-void Connection::Impl::on_hello_ack(const Frame& frame) {
-  const auto ack = decode_hello(frame.payload);
-  if (!ack) return fail("malformed frame: HELLO_ACK");
-  if (const auto reject = check_hello_ack(*ack, expected_peer))
-    return fail("refused here: " + reject->message);
-  open(*ack, {});
-}
-
-// False when the connection was closed meanwhile.
-bool Connection::Impl::open(const Hello& hello, std::span<const std::byte> ack) {
-  {
-    const std::lock_guard lock(mutex);
-    if (state.load() == State::kClosed) return false;
-    peer = hello;
-    peer.token.clear();
-    if (!ack.empty()) {
-      queue.prepend(ack);
-      ++frames_out;
-      started = true;
-      flush_queue();
-    }
-    set_state(State::kOpen);
-  }
-  reactor.cancel(handshake_timer);
-  decoder.set_max_payload_bytes(limits.max_payload_bytes);
-  delegate->on_open(*self, peer);
-  return true;
-}
-
-void Connection::Impl::refuse(const Reject& reject) {
-  {
-    const std::lock_guard lock(mutex);
-    if (state.load() == State::kClosed) return;
-    queue.clear();
-    queue.append(encode_frame(header_of(FrameType::kHelloReject), encode_reject(reject)));
-    ++frames_out;
-    flush_queue();
-  }
-  fail("refused: " + reject.message);
-}
-
-// ---- public ----------------------------------------------------------------------------------------
+// ---- public ----
 
 Connection::Connection(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) { impl_->self = this; }
 
@@ -486,7 +123,7 @@ std::shared_ptr<Connection> Connection::connect(Reactor& reactor, const std::str
   impl->expected_peer = expected_peer;
   Hello first = hello;
   first.expected_peer = expected_peer;
-  impl->queue.append(encode_frame(header_of(FrameType::kHello), encode_hello(first)));
+  impl->queue.append(encode_frame(FrameType::kHello, encode_hello(first)));
   impl->frames_out = 1;
   std::shared_ptr<Connection> connection(new Connection(std::move(impl)));
   connection->impl_->arm_handshake_timer();
@@ -530,29 +167,8 @@ SendResult Connection::send(FrameHeader header, std::span<const std::byte> paylo
 SendResult Connection::send_with_fds(FrameHeader header, std::span<const std::byte> payload,
                                      std::span<const int> fds) {
   header.payload_bytes = static_cast<std::uint32_t>(payload.size());
-  std::byte raw_header[kHeaderBytes];
-  encode_header(header, raw_header);
   const std::lock_guard lock(impl_->mutex);
-  Impl& impl = *impl_;
-  if (impl.state.load() == State::kClosed || impl.write_failed) return SendResult::kClosed;
-  if (!impl.started || impl.blocked || !impl.queue.empty()) return SendResult::kQueueFull;
-  const iovec parts[] = {part_of(raw_header), part_of(payload)};
-  const ssize_t result = send_vector(impl.fd.get(), parts, fds);
-  ++impl.writes;
-  if (result == -EAGAIN) return SendResult::kQueueFull;
-  if (result < 0) {
-    impl.on_write_failure();
-    return SendResult::kClosed;
-  }
-  // The descriptors went with the first byte; the rest follows like any other.
-  ++impl.frames_out;
-  const auto written = static_cast<std::size_t>(result);
-  impl.bytes_out += written;
-  if (written == kHeaderBytes + payload.size()) return SendResult::kSent;
-  impl.queue.append(std::span<const std::byte>(raw_header).subspan(std::min(written, kHeaderBytes)));
-  impl.queue.append(payload.subspan(written - std::min(written, kHeaderBytes)));
-  impl.set_blocked(true);
-  return SendResult::kQueued;
+  return impl_->send_with_fds(header, payload, fds);
 }
 
 void Connection::flush() {
