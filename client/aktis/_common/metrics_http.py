@@ -5,6 +5,7 @@ changes them. One request is one bounded read and one write here, so no thread a
 """
 
 import asyncio
+import os
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -37,7 +38,7 @@ class MetricsServer:
                 self._serve, host.strip("[]"), int(port), limit=_REQUEST_LIMIT_BYTES
             )
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise StartError(
                 f"{setting}: cannot listen on {address}: {reason}: choose another or stop what uses it"
             ) from None

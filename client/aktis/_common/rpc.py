@@ -6,6 +6,7 @@ to each call and refuses a call without a deadline, except on the streams that l
 
 import os
 import socket
+import stat
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -181,14 +182,18 @@ def claim_socket(path: Path, setting: str) -> None:
     """
     try:
         check_socket_path(path)
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise StartError(f"{setting}: cannot use {path}: it is there and not a socket: remove it")
     except ValueError as error:
         raise StartError(f"{setting}: {error}") from None
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StartError(f"{setting}: cannot use {path}: {error.strerror}") from None
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         probe.settimeout(1.0)
         probe.connect(str(path))
-    except FileNotFoundError:
-        return
     except ConnectionRefusedError:
         path.unlink(missing_ok=True)
         return
