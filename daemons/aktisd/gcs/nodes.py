@@ -124,6 +124,7 @@ class NodeManager:
         """Note the load and the daemons that a heartbeat tells of."""
         record = self._nodes[node_id]
         record.loop_lag_s = heartbeat.loop_lag_s
+        self._view.heartbeat(node_id)
         if heartbeat.daemons:
             del record.proto.daemons[:]
             record.proto.daemons.extend(heartbeat.daemons)

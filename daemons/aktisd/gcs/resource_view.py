@@ -1,8 +1,10 @@
 """What each connected node has, as the raylets report it, and what is promised but not yet reported.
 
-A report is the raylet's truth and replaces the one before. Between the decision to start an actor and the
-raylet's report that it runs, its resources count as *promised* on that node, so that two decisions in a row
-do not give away the same thing. A raylet that had no room after all is passed over until its next report.
+A report is the raylet's truth and replaces the one before. From the decision to start an actor until it
+runs its resources count as *promised* on that node, and from then as *unreported* until a report can contain
+them, so that two decisions in a row do not give away the same thing. A raylet that had no room after all is
+passed over until its next report. Reports are sent on changes only; a heartbeat stands for the one that was
+not worth sending, so that neither state lasts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,13 +25,16 @@ class NodeResources:
     available: ResourceSet
     labels: Mapping[str, str]
     promised: ResourceSet = EMPTY
+    unreported: ResourceSet = EMPTY
+    reports: int = 0
+    """How many reports have come."""
     actors: int = 0
     full: bool = False
     """The raylet refused a start since its last report."""
 
     def has_room(self, demand: ResourceSet) -> bool:
         """Say whether the demand fits beside what is promised."""
-        return not self.full and (demand + self.promised).fits(self.available)
+        return not self.full and (demand + self.promised + self.unreported).fits(self.available)
 
 
 @dataclass(slots=True)
@@ -63,22 +68,41 @@ class ResourceView:
         """Take over what a raylet reported."""
         node = self._nodes.get(node_id)
         if node is not None:
-            node.total, node.available, node.full = total, available, False
+            node.total, node.available = total, available
+            node.reports += 1
+            node.full, node.unreported = False, EMPTY
             self.version += 1
 
-    def promise(self, node_id: bytes, demand: ResourceSet) -> None:
-        """Count an actor that is about to start."""
+    def heartbeat(self, node_id: bytes) -> None:
+        """Trust the last report again: by now the raylet would have sent another one."""
         node = self._nodes.get(node_id)
-        if node is not None:
-            node.promised += demand
-            node.actors += 1
+        if node is not None and (node.full or node.unreported):
+            node.full, node.unreported = False, EMPTY
+            self.version += 1
 
-    def settle(self, node_id: bytes, demand: ResourceSet) -> None:
-        """End a promise: from now on the raylet's reports count the actor, or it is not there."""
+    def promise(self, node_id: bytes, demand: ResourceSet) -> int:
+        """Count an actor that is about to start; return the number of reports so far, for `settle`."""
         node = self._nodes.get(node_id)
-        if node is not None:
-            node.promised -= demand
-            node.actors -= 1
+        if node is None:
+            return 0
+        node.promised += demand
+        node.actors += 1
+        return node.reports
+
+    def settle(self, node_id: bytes, demand: ResourceSet, *, started: bool, reports: int) -> None:
+        """End a promise: the actor runs, or does not.
+
+        Args:
+            reports: what `promise` returned.
+        """
+        node = self._nodes.get(node_id)
+        if node is None:
+            return
+        node.promised -= demand
+        node.actors -= 1
+        if started and node.reports == reports:
+            node.unreported += demand
+        else:
             self.version += bool(demand)
 
     def occupy(self, node_id: bytes) -> None:

@@ -59,8 +59,9 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
         elif request.param == "redis":
             storage = RedisStorage(request.getfixturevalue("redis_url"), prefix=f"test-{tmp_path.name}")
         else:
-            kind = "full" if request.param == "sqlite-full" else "normal"
-            storage = SqliteStorage(tmp_path / "state.sqlite", kind)
+            storage = SqliteStorage(
+                tmp_path / "state.sqlite", "full" if request.param == "sqlite-full" else "normal"
+            )
         made.append(storage)
         return storage
 

@@ -373,22 +373,23 @@ class ActorManager:
         address: common_pb2.ProcessAddress | None = None,
     ) -> None:
         old = State.Name(record.state)
-        self._uncount(record)
+        self._uncount(record, started=state == Actor.ALIVE)
         self.table.change(record, state, node_id, address)
         self._count(record)
         self._tell(record, old, why, out)
 
     def _count(self, record: ActorRecord) -> None:
         if record.state == Actor.STARTING:
-            self._view.promise(record.node_id, record.demand.resources)
+            record.counted_reports = self._view.promise(record.node_id, record.demand.resources)
             record.counted = Counted.PROMISED
         elif record.state == Actor.ALIVE:
             self._view.occupy(record.node_id)
             record.counted = Counted.RUNNING
 
-    def _uncount(self, record: ActorRecord) -> None:
+    def _uncount(self, record: ActorRecord, *, started: bool) -> None:
         if record.counted == Counted.PROMISED:
-            self._view.settle(record.node_id, record.demand.resources)
+            demand, reports = record.demand.resources, record.counted_reports
+            self._view.settle(record.node_id, demand, started=started, reports=reports)
         elif record.counted == Counted.RUNNING:
             self._view.leave(record.node_id)
         record.counted = Counted.NOT

@@ -80,6 +80,8 @@ class ActorRecord:
 
     # Only in memory.
     counted: Counted = Counted.NOT
+    counted_reports: int = 0
+    """What `ResourceView.promise` returned."""
     stop: gcs_pb2.StopActor | None = None
     """What was last asked of its present process, repeated when its raylet reconnects."""
     alive_since_ms: float | None = None
