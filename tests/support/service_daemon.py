@@ -1,6 +1,7 @@
 """A daemon that does nothing, for tests of the skeleton.
 
-``python -m tests.support.service_daemon HOW ARGUMENTS``, HOW: "serve"; "crash" (a background task fails after the start); "hang" (does not stop); "taken" (StartError).
+``python -m tests.support.service_daemon HOW ARGUMENTS``. HOW is "serve", "crash" (a background task fails
+after the start), "hang" (does not stop) or "taken" (StartError).
 """
 
 import asyncio

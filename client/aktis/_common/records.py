@@ -34,7 +34,7 @@ class DaemonRecord:
         try:
             data: dict[str, Any] = json.loads(path.read_bytes())
             return cls(**data)
-        except (FileNotFoundError, ValueError, TypeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
             return None
 
     def is_alive(self) -> bool:

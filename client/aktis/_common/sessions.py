@@ -39,7 +39,7 @@ class CurrentCluster:
         """Return the record, None when there is none or it is not valid."""
         try:
             return cls(**json.loads(path.read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
             return None
 
 
