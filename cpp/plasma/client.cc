@@ -79,6 +79,7 @@ struct Client::Impl final : wire::ConnectionDelegate,
 
   void on_frame(wire::Connection& from, const wire::Frame& frame) override {
     bool understood = false;
+    if (frame.header.type == static_cast<std::uint16_t>(wire::FrameType::kPong)) return on_pong(frame);
     switch (static_cast<PlasmaFrame>(frame.header.type)) {
       case PlasmaFrame::kArena:
         understood = on_arena(frame.payload);
@@ -115,6 +116,7 @@ struct Client::Impl final : wire::ConnectionDelegate,
     std::lock_guard lock(mutex);
     mapping = mapped;
     failure = problem;
+    create_timeout = std::chrono::milliseconds(info->create_timeout_ms);
     slab_max_object_bytes = std::min<std::uint64_t>(config.slab_max_object_bytes, info->slab_max_bytes / 4);
     if (connect_waiter != nullptr) connect_waiter->complete();
     return true;
@@ -132,6 +134,12 @@ struct Client::Impl final : wire::ConnectionDelegate,
     found->second.reply = std::move(*reply);
     found->second.waiter->complete();
     return true;
+  }
+
+  void on_pong(const wire::Frame& frame) {
+    std::lock_guard lock(mutex);
+    auto found = syncs.find(frame.header.correlation);
+    if (found != syncs.end()) found->second->complete();
   }
 
   bool on_grant(std::span<const std::byte> payload) {
@@ -202,6 +210,7 @@ struct Client::Impl final : wire::ConnectionDelegate,
       open = false;
       if (failure.empty()) failure = reason;
       for (auto& [correlation, waiting] : pending) waiting.waiter->complete();
+      for (auto& [correlation, waiter] : syncs) waiter->complete();
       if (connect_waiter != nullptr) connect_waiter->complete();
       if (was_connected) hears = listener;
     }
@@ -301,6 +310,8 @@ struct Client::Impl final : wire::ConnectionDelegate,
   bool idle_timer_armed = false;
   wire::TimePoint flushed_at{};
   std::unordered_map<std::uint64_t, PendingCreate> pending;
+  std::unordered_map<std::uint64_t, wire::Waiter*> syncs;
+  std::chrono::milliseconds create_timeout{0};
   std::uint64_t last_correlation = 0;
   Statistics counters;
 };
@@ -471,6 +482,29 @@ void Client::remove(std::span<const ObjectId> ids) {
 void Client::flush() {
   std::lock_guard lock(impl_->mutex);
   impl_->flush_locked();
+}
+
+bool Client::sync(wire::TimePoint deadline) {
+  wire::Waiter waiter;
+  wire::FrameHeader ping;
+  ping.type = static_cast<std::uint16_t>(wire::FrameType::kPing);
+  {
+    std::lock_guard lock(impl_->mutex);
+    if (!impl_->open) return false;
+    impl_->flush_locked();
+    ping.correlation = ++impl_->last_correlation;
+    impl_->syncs.emplace(ping.correlation, &waiter);
+    impl_->connection->send(ping, std::span<const std::byte>{});
+  }
+  const bool answered = impl_->baton.wait(waiter, deadline);
+  std::lock_guard lock(impl_->mutex);
+  impl_->syncs.erase(ping.correlation);
+  return answered && impl_->open;
+}
+
+std::chrono::milliseconds Client::create_timeout() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->create_timeout;
 }
 
 std::shared_ptr<const void> Client::mapping() const {

@@ -94,6 +94,13 @@ class Client {
   // The owner drops its objects: they are deleted as soon as nobody pins them (batched, one-way).
   void remove(std::span<const ObjectId> ids);
 
+  // How long the store's operator wants a creation to wait for room; zero before connect().
+  std::chrono::milliseconds create_timeout() const;
+
+  // Waits until the store has taken in everything that was sent before: true; false when the deadline
+  // passed or the store is gone. Objects requested before and already sealed have been delivered then.
+  bool sync(wire::TimePoint deadline);
+
   // Sends what is queued for the store now, for a caller who is about to tell another process of an object.
   void flush();
 

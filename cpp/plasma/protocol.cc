@@ -111,7 +111,7 @@ void OpWriter::slab_close(std::uint64_t slab) {
 
 std::vector<std::byte> encode(const ArenaInfo& info) {
   ByteWriter writer;
-  writer.u64(info.arena_bytes).u64(info.epoch).u64(info.slab_max_bytes);
+  writer.u64(info.arena_bytes).u64(info.epoch).u64(info.slab_max_bytes).u32(info.create_timeout_ms);
   return writer.take();
 }
 
@@ -155,6 +155,7 @@ std::optional<ArenaInfo> decode_arena(std::span<const std::byte> payload) {
   info.arena_bytes = reader.u64();
   info.epoch = reader.u64();
   info.slab_max_bytes = reader.u64();
+  info.create_timeout_ms = reader.u32();
   return done(reader, info);
 }
 

@@ -79,7 +79,7 @@ struct Store::Impl final : Outbox {
         warmth(config.warmth),
         engine(allocator, *table, *this, fitted(config.engine, arena->size_bytes())) {
     if (config.self.is_nil()) config.self = WorkerId::random();
-    if (config.allowed_uids.empty()) config.allowed_uids.push_back(::geteuid());
+    config.allowed_uids.push_back(::geteuid());
     if (config.table_fd >= 0) {
       table->next_epoch();
       dropped_slots = engine.resume();
@@ -178,7 +178,8 @@ struct Store::Impl final : Outbox {
         std::find_if(greeting.begin(), greeting.end(), [&](const auto& one) { return one.get() == &peer; });
     peers.emplace(peer.session, *place);
     greeting.erase(place);
-    const ArenaInfo info{arena->size_bytes(), table->header().epoch, engine.max_slab_bytes()};
+    const ArenaInfo info{arena->size_bytes(), table->header().epoch, engine.max_slab_bytes(),
+                         config.create_timeout_ms};
     const int fds[] = {arena->fd()};
     if (connection.send_with_fds(header_of(PlasmaFrame::kArena), encode(info), fds) !=
         wire::SendResult::kSent) {

@@ -155,7 +155,6 @@ class PlasmaSection(Section):
     grpc_address: Address = _doc("", "gRPC address for tools. Empty: plasma-grpc.sock of the session.")
     metrics_address: Address = _doc("127.0.0.1:0", "HTTP address of /metrics.")
     capacity_bytes: SizeBytes | None = _doc(None, "Size of the store. Default: 30 % of the memory available.")
-    object_limit: PositiveInt = _doc(1_000_000, "Most objects at one time.")
     populate: bool = _doc(False, "Touch all pages at the start, so that no put ever waits for the kernel.")
     huge_pages: bool = _doc(False, "Back the arena by huge pages; they must be reserved on the host.")
     warm_reserve_bytes: SizeBytes = _doc(64 * 2**20, "Pages kept ready beyond what is in use.")
