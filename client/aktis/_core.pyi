@@ -354,3 +354,106 @@ def parse_endpoint(address: str) -> tuple[str, str, int]:
     """(path, host, port) of "unix:/path" or "tcp:host:port"; path is empty for TCP. ValueError names it."""
 
 def role_name(role: int) -> str: ...
+# ---- native log lines, for a daemon's own logger ----
+
+class NativeLog:
+    """Takes the lines of native threads of this process as long as it is open; bounded, never waits."""
+
+    def __init__(self, *, max_lines: int = 1000) -> None: ...
+    def fileno(self) -> int:
+        """A descriptor that is readable while lines are queued."""
+    def drain(self) -> list[tuple[str, str, str]]:
+        """The queued lines, oldest first: level ("debug", "info", "warning", "error"), component, message."""
+    def close(self) -> None:
+        """Let native threads write to stderr again."""
+
+# ---- the object store: for its daemon, tools and tests ----
+
+class PlasmaFullError(Exception):
+    """No room before the deadline; the message says who holds what."""
+
+class PlasmaExistsError(Exception):
+    """An object of this id exists already."""
+
+class PlasmaDisconnectedError(ConnectionError):
+    """The store refused, is gone, or was never connected to."""
+
+class PlasmaStore:
+    """The store of one node, on a native thread of its own. Methods are thread-safe and wait without the GIL.
+
+    The constructor makes the memory; RuntimeError says what the system refused. `arena_fd` and `table_fd` are
+    those of a store that ran before; the new one takes them over and resumes with all sealed objects.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        capacity_bytes: int,
+        token: str = "",
+        node_id: bytes = b"",
+        populate: bool = False,
+        huge_pages: bool = False,
+        warm_reserve_bytes: int = 67108864,
+        idle_release_s: float = 10.0,
+        slab_min_bytes: int = 262144,
+        slab_max_bytes: int = 16777216,
+        slab_idle_s: float = 1.0,
+        create_timeout_ms: int = 10000,
+        allowed_uids: Sequence[int] = (),
+        arena_fd: int = -1,
+        table_fd: int = -1,
+    ) -> None: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def arena_fd(self) -> int: ...
+    @property
+    def table_fd(self) -> int: ...
+    def start(self) -> None:
+        """Listen and serve; RuntimeError names the address that cannot be bound."""
+    def stop(self) -> None:
+        """Close every connection and remove the socket file. Idempotent."""
+    def statistics(self) -> dict[str, int]: ...
+    def list_objects(self, limit: int) -> list[dict[str, Any]]: ...
+    def free_owner(self, owner: bytes) -> int:
+        """Delete all objects of a worker that died, and those that still arrive; returns how many."""
+    def evict(self, bytes: int) -> int:  # noqa: A002
+        """Evict unreferenced copies until so many bytes are free; returns the bytes."""
+
+class PlasmaClient:
+    """A client of a store with plain waiting calls. Thread-safe; waits without the GIL."""
+
+    def __init__(self, address: str, *, token: str = "", worker_id: bytes = b"") -> None: ...
+    def connect(self, timeout_s: float = 5.0) -> None: ...
+    def close(self) -> None:
+        """Disconnect as soon as no view is left."""
+    def put(
+        self,
+        object_id: bytes,
+        data: Any,
+        *,
+        owner: bytes = b"",
+        timeout_s: float = 10.0,
+        primary: bool = True,
+    ) -> memoryview:
+        """Store a copy of a buffer; the view returned pins it. ValueError: larger than the store."""
+    def create(
+        self,
+        object_id: bytes,
+        size_bytes: int,
+        *,
+        owner: bytes = b"",
+        timeout_s: float = 10.0,
+        primary: bool = True,
+    ) -> memoryview:
+        """Room to write to, valid until seal(), abort() or close()."""
+    def seal(self, object_id: bytes) -> memoryview: ...
+    def abort(self, object_id: bytes) -> None: ...
+    def get(self, object_id: bytes, timeout_s: float = 10.0) -> memoryview | None:
+        """A read-only view that pins the object while it lives; None when the time is up. KeyError: lost."""
+    def contains(self, object_id: bytes, timeout_s: float = 10.0) -> bool:
+        """Whether the object is sealed in the store now."""
+    def delete(self, object_ids: Sequence[bytes]) -> None: ...
+    def sync(self, timeout_s: float = 10.0) -> bool:
+        """Wait until the store has taken in everything sent before; False when it did not in time."""

@@ -1,6 +1,8 @@
 // The Python module aktis._core. Each concept binds itself in its own file of this directory.
 #include <pybind11/pybind11.h>
 
+#include "bindings/log.h"
+#include "bindings/plasma.h"
 #include "bindings/wire.h"
 #include "wire/frame.h"
 
@@ -10,4 +12,6 @@ PYBIND11_MODULE(_core, module) {
   module.attr("PROTOCOL_MAJOR") = aktis::wire::kProtocolMajor;
   module.attr("PROTOCOL_MINOR") = aktis::wire::kProtocolMinor;
   aktis::bind_wire(module);
+  aktis::bind_log(module);
+  aktis::bind_plasma(module);
 }

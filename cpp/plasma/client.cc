@@ -249,7 +249,9 @@ struct Client::Impl final : wire::ConnectionDelegate,
   std::optional<CreateResult> create_in_slab(const ObjectId& id, std::size_t size_bytes,
                                              const WorkerId& owner, bool primary) {
     if (!open) return CreateResult{CreateError::kDisconnected, disconnected_message(), {}};
-    if (!objects.may_create(id, ops)) return exists(id);
+    const auto may = objects.may_create(id, ops);
+    if (may == ClientObjects::MayCreate::kExists) return exists(id);
+    if (may == ClientObjects::MayCreate::kAskStore) return std::nullopt;
     if (size_bytes > slab_max_object_bytes) return std::nullopt;
     const auto cut = slabs.cut(size_bytes, ops);
     ask_for_slab(size_bytes);
@@ -393,7 +395,8 @@ CreateResult Client::create(const ObjectId& id, std::size_t size_bytes, const Wo
   if (!reply) return {CreateError::kFull, "the object store did not answer in time", {}};
   if (reply->status != CreateStatus::kOk) return {error_of(reply->status), reply->message, {}};
   const Place place{reply->offset, size_bytes};
-  if (!impl_->mapping->holds(place.offset, place.size_bytes) || !impl_->objects.may_create(id, impl_->ops)) {
+  if (!impl_->mapping->holds(place.offset, place.size_bytes) ||
+      impl_->objects.may_create(id, impl_->ops) == ClientObjects::MayCreate::kExists) {
     impl_->ops.abort(reply->offset);  // made by another thread of this process meanwhile
     impl_->flush_soon();
     return Impl::exists(id);

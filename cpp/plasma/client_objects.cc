@@ -11,12 +11,12 @@ ClientObject* ClientObjects::find(const ObjectId& id) {
   return found == objects_.end() ? nullptr : &found->second;
 }
 
-bool ClientObjects::may_create(const ObjectId& id, OpWriter& ops) {
+ClientObjects::MayCreate ClientObjects::may_create(const ObjectId& id, OpWriter& ops) {
   ClientObject* object = find(id);
-  if (object == nullptr || object->state == State::kAsked) return true;
-  if (object->state != State::kIdle) return false;
+  if (object == nullptr || object->state == State::kAsked) return MayCreate::kYes;
+  if (object->state != State::kIdle) return MayCreate::kExists;
   let_go(*object, ops);
-  return true;
+  return MayCreate::kAskStore;
 }
 
 void ClientObjects::created(const ObjectId& id, const WorkerId& owner, Place place,

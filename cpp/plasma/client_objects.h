@@ -55,8 +55,10 @@ class ClientObjects {
   };
   explicit ClientObjects(IdleLimits limits) : limits_(limits) {}
 
-  // Whether an object of this id can be created; gives up an idle one. False: it exists here.
-  bool may_create(const ObjectId& id, OpWriter& ops);
+  // Whether an object of this id can be created. kAskStore: it was idle here and has been given up; only the
+  // store knows whether its owner has deleted it meanwhile.
+  enum class MayCreate { kYes, kAskStore, kExists };
+  MayCreate may_create(const ObjectId& id, OpWriter& ops);
   void created(const ObjectId& id, const WorkerId& owner, Place place, std::optional<SlabCutter::Cut> cut,
                bool primary);
   struct Sealed {

@@ -35,8 +35,8 @@ enum class PlasmaFrame : std::uint16_t {
 
 struct ArenaInfo {
   std::uint64_t arena_bytes = 0;
-  std::uint64_t epoch = 0;           // of the object table: grows with every restart of the store
-  std::uint64_t slab_max_bytes = 0;  // the largest slab that the store grants
+  std::uint64_t epoch = 0;              // of the object table: grows with every restart of the store
+  std::uint64_t slab_max_bytes = 0;     // the largest slab that the store grants
   std::uint32_t create_timeout_ms = 0;  // how long a creation should wait for room unless its caller says
 };
 

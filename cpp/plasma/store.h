@@ -27,8 +27,8 @@ struct StoreConfig {
   EngineOptions engine;
   std::string token;  // of the cluster; empty: none asked for
   NodeId node;
-  WorkerId self;                            // nil: made up
-  std::vector<std::uint32_t> allowed_uids;  // users whose processes may connect beside the store's own
+  WorkerId self;                             // nil: made up
+  std::vector<std::uint32_t> allowed_uids;   // users whose processes may connect beside the store's own
   std::uint32_t create_timeout_ms = 10'000;  // told to clients: how long a creation waits unless they say
   std::size_t max_clients = 4096;
   // Descriptors of a store that ran before; both or none. The store takes them over.

@@ -1,7 +1,7 @@
-#include "wire/log_queue.h"
-
 #include <gtest/gtest.h>
 #include <poll.h>
+
+#include "wire/log_queue.h"
 
 namespace aktis::wire {
 namespace {

@@ -32,7 +32,8 @@ std::vector<LogLine> LogQueue::drain() {
   std::vector<LogLine> lines(std::make_move_iterator(lines_.begin()), std::make_move_iterator(lines_.end()));
   lines_.clear();
   if (dropped_ > 0) {
-    lines.push_back({LogLevel::kWarning, "log", std::to_string(dropped_) + " lines did not fit in the queue"});
+    lines.push_back(
+        {LogLevel::kWarning, "log", std::to_string(dropped_) + " lines did not fit in the queue"});
     dropped_ = 0;
   }
   return lines;

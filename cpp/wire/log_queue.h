@@ -33,8 +33,8 @@ class LogQueue {
   const std::size_t max_lines_;
   const UniqueFd wake_;
   std::mutex mutex_;
-  std::deque<LogLine> lines_;   // guarded by mutex_
-  std::uint64_t dropped_ = 0;   // guarded by mutex_
+  std::deque<LogLine> lines_;  // guarded by mutex_
+  std::uint64_t dropped_ = 0;  // guarded by mutex_
 };
 
 }  // namespace aktis::wire

@@ -1,1 +1,1 @@
-"""The daemon around one node's object store."""
+"""aktis-plasma: the daemon around the C++ object store of one node."""
