@@ -354,6 +354,7 @@ def parse_endpoint(address: str) -> tuple[str, str, int]:
     """(path, host, port) of "unix:/path" or "tcp:host:port"; path is empty for TCP. ValueError names it."""
 
 def role_name(role: int) -> str: ...
+
 # ---- native log lines, for a daemon's own logger ----
 
 class NativeLog:

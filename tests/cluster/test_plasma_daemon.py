@@ -16,6 +16,7 @@ from pathlib import Path
 import grpc
 import pytest
 from aktis._common import rpc
+from aktis._common.version import protocol_text
 from aktis._core import PlasmaClient
 from aktis._proto import plasma_pb2, plasma_pb2_grpc
 
@@ -97,7 +98,7 @@ def daemon(sandbox: Sandbox) -> Iterator[Daemon]:
 @pytest.fixture
 def call(daemon: Daemon) -> Iterator[Callable[..., object]]:
     """Call a method of the control service with the cluster's token."""
-    metadata = ((rpc.TOKEN_KEY, daemon.token), (rpc.PROTOCOL_KEY, rpc.protocol_text()))
+    metadata = ((rpc.TOKEN_KEY, daemon.token), (rpc.PROTOCOL_KEY, protocol_text()))
     with grpc.insecure_channel(f"unix:{daemon.root}/plasma-grpc.sock") as channel:
         stub = plasma_pb2_grpc.PlasmaStub(channel)
 
