@@ -28,5 +28,5 @@ class WorkerStart:
     stdout_path: str
     """File that descriptor 1 writes to; ``stderr_path`` likewise for descriptor 2."""
     stderr_path: str
-    token: bytes = field(repr=False)
+    token: str = field(repr=False)
     """The cluster's shared secret for handshakes."""

@@ -111,6 +111,9 @@ class WorkersSection(Section):
     start_timeout_s: PositiveFloat = _doc(30.0, "A worker that has not registered by then is killed.")
     start_attempts: PositiveInt = _doc(3, "Failed starts in a row before requests fail with the cause.")
     stop_grace_ms: PositiveInt = _doc(2_000, "Time between SIGTERM and SIGKILL.")
+    entry_point: str = _doc(
+        "aktis._worker.main:run", "What a worker runs: MODULE:FUNCTION that takes a WorkerStart."
+    )
 
 
 class WorkerLogsSection(Section):

@@ -1,0 +1,94 @@
+"""The scheduler's tables: what clients want, what they hold, the scratch pad of one dispatch. Pure data."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from aktisd.raylet.messages import GrantedLease
+from aktisd.raylet.resources import Amounts, Headroom
+from aktisd.raylet.workers import Worker
+
+DemandKey = tuple[bytes, int]
+
+
+@dataclass(slots=True, eq=False)
+class Demand:
+    """What a client wants of one class."""
+
+    client: bytes
+    class_key: int
+    job_id: bytes
+    amounts: Amounts
+    name: str
+    wanted: int
+    backlog: int
+    held: int = 0
+    told_at: int | None = None
+    """Version of the node's totals for which the client was told why it waits."""
+    infeasible: bool = False
+    passed_over: int = 0
+    """Grants made to others while it did not fit."""
+    hold_until: float = 0.0
+
+    @property
+    def key(self) -> DemandKey:
+        """Its place in the tables."""
+        return (self.client, self.class_key)
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One worker in the hands of one client."""
+
+    lease_id: int
+    demand: Demand
+    worker: Worker
+    granted_at: float
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A process that asks for leases."""
+
+    demands: dict[int, Demand] = field(default_factory=dict)
+    leases: dict[int, Lease] = field(default_factory=dict)
+    asked_excess: int | None = None
+    """The last AskReclaim, None when the next one must be sent."""
+
+
+@dataclass(slots=True, eq=False)
+class JobQueue:
+    """A job's waiting demands, next first, and what its leases hold."""
+
+    waiting: dict[DemandKey, Demand] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    leases: int = 0
+    served: int = 0
+    """Number of the grant that served it last."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """A job's demands in one dispatch; the urgent ones (of blocked workers) go first."""
+
+    urgent: deque[Demand] = field(default_factory=deque)
+    normal: deque[Demand] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class Round:
+    """The scratch pad of one dispatch."""
+
+    headroom: Headroom
+    spare: int
+    starts: int = 0
+    turns: dict[bytes, Turn] = field(default_factory=dict)
+    grants: dict[DemandKey, list[GrantedLease]] = field(default_factory=dict)
+    reserved: dict[DemandKey, int] = field(default_factory=dict)
+    unfit: dict[DemandKey, Demand] = field(default_factory=dict)
+    workerless: dict[DemandKey, Demand] = field(default_factory=dict)
+
+    def left(self, demand: Demand) -> int:
+        """How many leases of the demand are neither granted nor waiting for a worker that starts."""
+        if demand.key in self.unfit or demand.key in self.workerless:
+            return 0
+        return demand.wanted - self.reserved.get(demand.key, 0)

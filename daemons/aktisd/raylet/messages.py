@@ -1,0 +1,284 @@
+"""Typed events into the raylet's pure logic and instructions out of it. Plain data; see ``node.py``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aktis._proto import common_pb2, gcs_pb2
+
+from aktisd.raylet.resources import Amounts
+
+# ---- events ----
+
+
+@dataclass(frozen=True, slots=True)
+class DriverJoined:
+    """A driver is registered with its job."""
+
+    client: bytes
+    job_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGone:
+    """A driver's or worker's connection is closed for good."""
+
+    client: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JobOver:
+    """The job's driver is gone or the GCS ended the job."""
+
+    job_id: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesRequested:
+    """``wanted`` more leases of a class; replaces the client's earlier wish for it, 0 withdraws."""
+
+    client: bytes
+    class_key: int
+    wanted: int
+    amounts: Amounts
+    job_id: bytes
+    name: str
+    backlog: int = 0
+    labels: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesReturned:
+    """Leases given back; ``failing`` ones have a worker that must not be used again."""
+
+    client: bytes
+    lease_ids: tuple[int, ...]
+    failing: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class KillAsked:
+    """The holder of a lease wants its worker killed."""
+
+    client: bytes
+    worker_id: bytes
+    lease_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedChanged:
+    """A worker starts or stops waiting in ``get`` or ``wait``."""
+
+    worker_id: bytes
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """The template made the process, or could not (``error``)."""
+
+    token: int
+    pid: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerJoined:
+    """A worker has registered on the control socket and listens."""
+
+    token: int
+    address: common_pb2.ProcessAddress
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnding:
+    """A worker announces that it is about to exit on purpose."""
+
+    worker_id: bytes
+    cause: common_pb2.DeathCause
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """The process is gone; ``cause`` is what was seen, without what was intended."""
+
+    token: int
+    cause: common_pb2.DeathCause
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateLost:
+    """The template died: forks that it had not confirmed will never come."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActorWanted:
+    """The GCS placed an actor here."""
+
+    spec: gcs_pb2.ActorSpec
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActorUnwanted:
+    """The GCS wants an actor's process to end."""
+
+    actor_id: bytes
+    incarnation: int
+    graceful: bool
+    cause: common_pb2.DeathCause
+
+
+@dataclass(frozen=True, slots=True)
+class ActorReady:
+    """The process has run (or failed in) the actor's constructor."""
+
+    worker_id: bytes
+    actor_id: bytes
+    incarnation: int
+    failed: bool
+    cause: common_pb2.DeathCause
+
+
+@dataclass(frozen=True, slots=True)
+class TotalChanged:
+    """The node has another amount of a countable resource."""
+
+    name: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; deadlines may be due."""
+
+
+Event = (
+    DriverJoined
+    | ClientGone
+    | JobOver
+    | LeasesRequested
+    | LeasesReturned
+    | KillAsked
+    | BlockedChanged
+    | Forked
+    | WorkerJoined
+    | WorkerEnding
+    | WorkerDied
+    | TemplateLost
+    | ActorWanted
+    | ActorUnwanted
+    | ActorReady
+    | TotalChanged
+    | Tick
+)
+
+# ---- instructions ----
+
+
+@dataclass(frozen=True, slots=True)
+class ForkWorkers:
+    """Ask the template for one process per token."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndWorker:
+    """End a process: politely first unless ``force``; ``graceful`` lets it finish what is queued."""
+
+    token: int
+    cause: common_pb2.DeathCause | None
+    force: bool
+    graceful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedLease:
+    """One lease as its owner is told."""
+
+    lease_id: int
+    token: int
+    worker: common_pb2.ProcessAddress
+    devices: Mapping[str, tuple[int, ...]]
+    amounts: Amounts
+    job_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Tell the owner of its new leases, and each worker of its assignment."""
+
+    client: bytes
+    class_key: int
+    leases: tuple[GrantedLease, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TellPending:
+    """Tell a client why its request waits."""
+
+    client: bytes
+    class_key: int
+    infeasible: bool
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellLost:
+    """Tell a client that a leased worker died."""
+
+    client: bytes
+    lease_id: int
+    worker_id: bytes
+    cause: common_pb2.DeathCause
+
+
+@dataclass(frozen=True, slots=True)
+class AskReclaim:
+    """Ask a client for idle leases, and for ``excess`` ones in any case."""
+
+    client: bytes
+    excess: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunActor:
+    """Tell a worker to become an actor."""
+
+    token: int
+    spec: gcs_pb2.ActorSpec
+    incarnation: int
+    devices: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportActor:
+    """Tell the GCS about an actor."""
+
+    report: gcs_pb2.ActorReport
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnded:
+    """A registered process is gone for good: free what it owned, remember why it died."""
+
+    worker_id: bytes
+    token: int
+    cause: common_pb2.DeathCause
+
+
+Instruction = (
+    ForkWorkers
+    | EndWorker
+    | Grant
+    | TellPending
+    | TellLost
+    | AskReclaim
+    | RunActor
+    | ReportActor
+    | ProcessEnded
+)

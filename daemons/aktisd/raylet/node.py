@@ -1,0 +1,211 @@
+"""Everything the raylet decides, without any I/O: typed events in, instructions out.
+
+One object ties the ledger, the worker pool, the scheduler and the actors together, so that a test (or a
+simulation) can drive a whole node with a clock of its own. The shell around it (``raylet.py``) turns
+messages and signals into events and carries instructions out; it holds no policy.
+"""
+
+from collections.abc import Callable
+
+from aktisd.raylet.actors import ActorTable
+from aktisd.raylet.causes import Cause, Kind, cause, resolve
+from aktisd.raylet.messages import (
+    ActorReady,
+    ActorUnwanted,
+    ActorWanted,
+    BlockedChanged,
+    ClientGone,
+    DriverJoined,
+    Event,
+    Forked,
+    Instruction,
+    JobOver,
+    KillAsked,
+    LeasesRequested,
+    LeasesReturned,
+    ProcessEnded,
+    TemplateLost,
+    Tick,
+    TotalChanged,
+    WorkerDied,
+    WorkerEnding,
+    WorkerJoined,
+)
+from aktisd.raylet.resources import Amounts, Ledger
+from aktisd.raylet.scheduler import Scheduler
+from aktisd.raylet.workers import PoolLimits, Worker, WorkerPool, WorkerState
+
+
+class NodeLogic:
+    """See the module. Times are seconds of any monotonic clock, given with every event."""
+
+    def __init__(
+        self, total: Amounts, limits: PoolLimits, node_name: str, new_token: Callable[[], int]
+    ) -> None:
+        self._outbox: list[Instruction] = []
+        self.ledger = Ledger(total)
+        self.pool = WorkerPool(limits, self._outbox, new_token)
+        self.scheduler = Scheduler(self.ledger, self.pool, self._outbox, node_name)
+        self.actors = ActorTable(self.ledger, self.pool, self._outbox)
+        self._drivers: dict[bytes, bytes] = {}
+        self._handlers: dict[type, Callable[..., None]] = {
+            DriverJoined: self._driver_joined,
+            ClientGone: self._client_gone,
+            JobOver: self._job_over,
+            LeasesRequested: self.scheduler.request,
+            LeasesReturned: self._leases_returned,
+            KillAsked: self._kill_asked,
+            BlockedChanged: self._blocked_changed,
+            Forked: self._forked,
+            WorkerJoined: self._worker_joined,
+            WorkerEnding: self._worker_ending,
+            WorkerDied: self._worker_died,
+            TemplateLost: self._template_lost,
+            ActorWanted: self.actors.wanted,
+            ActorUnwanted: self.actors.unwanted,
+            ActorReady: self.actors.ready,
+            TotalChanged: self._total_changed,
+            Tick: self._tick,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """Take one event in; what has to be done now comes out, in order."""
+        self._handlers[type(event)](event, now)
+        self._settle(now)
+        instructions = self._outbox[:]
+        self._outbox.clear()
+        return instructions
+
+    def deadline(self) -> float | None:
+        """When a Tick is due if nothing else happens before."""
+        times = [at for at in (self.pool.deadline, self.scheduler.wake_at) if at is not None]
+        return min(times, default=None)
+
+    def close(self, why: Cause, now: float) -> list[Instruction]:
+        """The raylet stops: no more processes are started, all of them end."""
+        self.pool.closed = True
+        for worker in self.pool:
+            self.pool.end(worker, why, now, force=False)
+        instructions = self._outbox[:]
+        self._outbox.clear()
+        return instructions
+
+    def live_jobs(self) -> list[bytes]:
+        """Jobs whose driver is connected here."""
+        return list(self._drivers.values())
+
+    def validate(self) -> None:
+        """Check every part and that resources are held exactly by leases and actors."""
+        self.ledger.validate()
+        self.pool.validate()
+        self.scheduler.validate()
+        self.actors.validate()
+
+    def _settle(self, now: float) -> None:
+        """After every event: whatever can go on now goes on."""
+        self.actors.place(now)
+        if self.actors.waiting and (broken := self.pool.broken(now)) is not None:
+            self.actors.cannot_start(broken, now)
+        needed = self.scheduler.dispatch(now)
+        self.pool.provide(needed + self.actors.waiting, now)
+
+    # ---- clients ----
+
+    def _driver_joined(self, event: DriverJoined, now: float) -> None:
+        self._drivers[event.client] = event.job_id
+
+    def _client_gone(self, event: ClientGone, now: float) -> None:
+        self._drop_client(event.client, now)
+        job_id = self._drivers.pop(event.client, None)
+        if job_id is not None:
+            self._end_job(job_id, "its driver is gone", now)
+        worker = self.pool.by_id(event.client)
+        if worker is not None:
+            # Usually it is dying and its pidfd says so in a moment: it is given time to die of its own cause.
+            self.pool.end(worker, None, now, force=False)
+
+    def _drop_client(self, client: bytes, now: float) -> None:
+        for worker in self.scheduler.client_gone(client, now):
+            self.pool.end(worker, cause(Kind.OWNER_DIED, "the owner of its tasks is gone"), now, force=True)
+
+    def _job_over(self, event: JobOver, now: float) -> None:
+        self._end_job(event.job_id, event.reason, now)
+
+    def _end_job(self, job_id: bytes, reason: str, now: float) -> None:
+        why = cause(Kind.JOB_FINISHED, f"job {job_id.hex()} ended: {reason}")
+        self.actors.job_over(job_id, why, now)
+        self.scheduler.forget_weight(job_id)
+        for worker in self.pool.of_job(job_id):
+            if not worker.detached and not self._serves_detached(worker):
+                self.pool.end(worker, why, now, force=worker.state is not WorkerState.ACTOR)
+
+    def _serves_detached(self, worker: Worker) -> bool:
+        holder = self.pool.by_id(self.scheduler.holder(worker.lease_id))
+        return holder is not None and holder.detached
+
+    # ---- leases ----
+
+    def _leases_returned(self, event: LeasesReturned, now: float) -> None:
+        for lease_id in event.lease_ids:
+            worker = self.scheduler.return_lease(event.client, lease_id, now)
+            if worker is None or worker.state is not WorkerState.LEASED:
+                continue
+            if lease_id in event.failing:
+                worker.lease_id = 0
+                self.pool.end(worker, None, now, force=False)
+            else:
+                self.pool.unlease(worker, now)
+
+    def _kill_asked(self, event: KillAsked, now: float) -> None:
+        worker = self.scheduler.is_held_by(event.lease_id, event.client)
+        if worker is not None and worker.worker_id == event.worker_id:
+            self.pool.end(worker, cause(Kind.KILLED, event.reason or "killed by its owner"), now, force=True)
+
+    def _blocked_changed(self, event: BlockedChanged, now: float) -> None:
+        worker = self.pool.by_id(event.worker_id)
+        if worker is None or worker.allocation is None or worker.blocked == event.blocked:
+            return
+        if event.blocked:
+            self.ledger.lend_cpu(worker.allocation)
+        else:
+            self.ledger.take_cpu_back(worker.allocation)
+        self.pool.set_blocked(worker, event.blocked)
+
+    # ---- processes ----
+
+    def _forked(self, event: Forked, now: float) -> None:
+        if event.error:
+            seen = cause(Kind.LAUNCH_FAILED, event.error)
+            self._worker_died(WorkerDied(event.token, seen), now)
+        else:
+            self.pool.forked(event.token, event.pid)
+
+    def _worker_joined(self, event: WorkerJoined, now: float) -> None:
+        refusal = self.pool.joined(event.token, event.address, now)
+        if refusal is not None:
+            raise ValueError(f"cannot register worker: {refusal}")
+
+    def _worker_ending(self, event: WorkerEnding, now: float) -> None:
+        worker = self.pool.by_id(event.worker_id)
+        if worker is not None:
+            self.pool.announce_end(worker, event.cause, now)
+
+    def _worker_died(self, event: WorkerDied, now: float) -> None:
+        worker = self.pool.by_token(event.token)
+        if worker is None:
+            return
+        final = resolve(worker.intended, event.cause)
+        self.scheduler.worker_lost(worker, final, now)
+        self.actors.worker_lost(worker, final, now)
+        self.pool.died(worker, final, now)
+        self._drop_client(worker.worker_id, now)
+        self._outbox.append(ProcessEnded(worker.worker_id, worker.token, final))
+
+    def _template_lost(self, event: TemplateLost, now: float) -> None:
+        self.pool.template_lost(event.reason, now)
+
+    def _total_changed(self, event: TotalChanged, now: float) -> None:
+        self.ledger.set_total(event.name, event.amount)
+
+    def _tick(self, event: Tick, now: float) -> None:
+        self.pool.tick(now)

@@ -1,0 +1,519 @@
+"""The shell around the node's logic: turns messages and signals into events, carries instructions out.
+
+Belongs to the event loop and holds no policy. Everything that it does is a synchronous call from a callback
+of the loop, so that a lease request is answered in the round in which it was read.
+"""
+
+import asyncio
+import secrets
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from aktis._common.daemon import DaemonContext
+from aktis._common.records import DaemonRecord
+from aktis._common.version import PROTOCOL_MAJOR, PROTOCOL_MINOR, VERSION
+from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
+
+from aktisd.raylet import messages as m
+from aktisd.raylet import processes as proc
+from aktisd.raylet.causes import STDERR_TAIL_BYTES, Cause, Kind, cause, observed
+from aktisd.raylet.control import Control, Reply, Session
+from aktisd.raylet.deaths import DeathTable
+from aktisd.raylet.gcs_stream import GcsStream
+from aktisd.raylet.log_lines import LineSource, LogLines
+from aktisd.raylet.log_tail import LogTail
+from aktisd.raylet.node import NodeLogic
+from aktisd.raylet.oom import OomCounter
+from aktisd.raylet.owner_frees import OwnerFrees
+from aktisd.raylet.publications import Fanout
+from aktisd.raylet.resources import Amounts
+from aktisd.raylet.settings import NodeSettings
+from aktisd.raylet.template_host import TemplateHost
+
+LOG_FLUSH_S: Final = 0.05
+EXIT_GRACE_S: Final = 1.0
+"""Between the message that asks a worker to end and SIGTERM."""
+GRACEFUL_LIMIT_S: Final = 30.0
+"""The same for an actor that may finish the calls it has."""
+FAREWELL_LIMIT_S: Final = 0.5
+LOG_FILES_KEPT: Final = 1_000
+"""Files of dead workers that wrote something."""
+
+
+class Raylet:
+    """See the module."""
+
+    def __init__(self, context: DaemonContext, settings: NodeSettings) -> None:
+        config = context.config.raylet
+        self._context = context
+        self._settings = settings
+        self._log = context.log
+        self._loop = asyncio.get_running_loop()
+        self.logic = NodeLogic(
+            settings.total, settings.limits, settings.name, lambda: secrets.randbits(63) or 1
+        )
+        self.control = Control(self)
+        self.processes = proc.Processes(self._process_ended)
+        self.template = TemplateHost(settings.template, self._template_lost)
+        self.gcs = GcsStream(settings.gcs_address, context.token, self, config.gcs_retry_max_ms / 1000)
+        self.frees = OwnerFrees(settings.plasma_grpc_address, context.token)
+        self.deaths = DeathTable(config.deaths_kept)
+        self._fanout = Fanout(lambda wish: self.gcs.send(gcs_pb2.NodeUp(subscription=wish)))
+        logs = config.worker_logs
+        self.lines = LogLines(
+            logs.forward_lines_per_s,
+            logs.repeat_window_ms / 1000,
+            lambda job: self.control.log_reader(job) is not None,
+        )
+        self._tail = LogTail(
+            Path(settings.template.log_dir), logs.rotate_bytes, logs.rotate_keep, self._worker_lines
+        )
+        self._paths: dict[int, tuple[str, str]] = {}
+        self._old_logs: deque[str] = deque()
+        self._doomed: set[int] = set()
+        self._oom = OomCounter()
+        self._tick: asyncio.TimerHandle | None = None
+        self._log_timer: asyncio.TimerHandle | None = None
+        self._report_timer: asyncio.TimerHandle | None = None
+        self._reported: bytes = b""
+        self._report_version = 0
+        self._cluster_id = b""
+        self.granted_total = 0
+        self.deaths_total: Counter[str] = Counter()
+        self._performers: dict[type, Callable[[Any], None]] = {
+            m.ForkWorkers: lambda i: self.template.fork(i.tokens),
+            m.EndWorker: self._end_worker,
+            m.Grant: self._grant,
+            m.TellPending: self._tell_pending,
+            m.TellLost: self._tell_lost,
+            m.AskReclaim: self._ask_reclaim,
+            m.RunActor: self._run_actor,
+            m.ReportActor: lambda i: self.gcs.send(gcs_pb2.NodeUp(actor_report=i.report)),
+            m.ProcessEnded: self._forget_process,
+        }
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Start the template and the first workers."""
+        proc.become_subreaper()
+        # Not add_signal_handler: uvloop keeps SIGCHLD to itself. It runs Python's own handlers on its thread.
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: self._loop.call_soon(self._reap))
+        self.template.start()
+        self.submit(m.Tick())
+
+    async def stop(self, grace_s: float) -> None:
+        """End every process of this node: politely, then by force. Nothing is left."""
+        self.template.stop()
+        for timer in (self._tick, self._log_timer, self._report_timer):
+            if timer is not None:
+                timer.cancel()
+        why = cause(Kind.NODE_DIED, "the raylet of its node was stopped")
+        # Instructions are not carried out one by one: every process gets SIGTERM at once.
+        self.logic.close(why, self._loop.time())
+        for worker in self.logic.pool:
+            self.processes.terminate(worker.token, term_after_s=0.0, kill_after_s=grace_s)
+        template_pid = self.template.pid
+        if template_pid:
+            # Only after the workers: it reports their ends. It has no state of its own.
+            self._loop.call_later(0.0, proc.kill_group, template_pid)
+        try:
+            async with asyncio.timeout(grace_s + 1.0):
+                await self.processes.wait_all_gone()
+        except TimeoutError:
+            self._log.error("workers_survive", pids=self.processes.pids())
+        proc.kill_sessions(set(self.processes.pids()))
+        for pid in proc.descendants():
+            proc.kill_one(pid)
+        self._reap()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            async with asyncio.timeout(FAREWELL_LIMIT_S):
+                await self.gcs.leave("the raylet was stopped")
+        except TimeoutError:
+            self._log.warning("farewell_not_sent")
+        self._tail.close()
+
+    def submit(self, event: m.Event) -> None:
+        """Take an event into the node's logic and carry out what follows."""
+        self._perform(self.logic.handle(event, self._loop.time()))
+
+    def _perform(self, instructions: list[m.Instruction]) -> None:
+        for instruction in instructions:
+            self._performers[type(instruction)](instruction)
+        self._arm_tick()
+        if self._report_timer is None:
+            delay_s = self._context.config.raylet.resource_report_ms / 1000
+            self._report_timer = self._loop.call_later(delay_s, self._report_resources)
+
+    def _arm_tick(self) -> None:
+        due = self.logic.deadline()
+        if due is None or (self._tick is not None and self._tick.when() <= due):
+            return
+        if self._tick is not None:
+            self._tick.cancel()
+        self._tick = self._loop.call_at(due, self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        self.submit(m.Tick())
+
+    # ---- instructions ----
+
+    def _grant(self, grant: m.Grant) -> None:
+        owner = self.control.session(grant.client)
+        address = common_pb2.ProcessAddress(worker_id=grant.client)
+        reply = raylet_pb2.LeasesGranted(class_key=grant.class_key)
+        for granted in grant.leases:
+            devices = _devices(granted.devices)
+            reply.leases.add(lease_id=granted.lease_id, worker=granted.worker, devices=devices)
+            assignment = raylet_pb2.AssignLease(
+                lease_id=granted.lease_id,
+                job_id=granted.job_id,
+                resources=common_pb2.Resources(amounts=granted.amounts),
+                devices=devices,
+                owner=address,
+            )
+            self.control.send_to(granted.worker.worker_id, Reply(assign_lease=assignment))
+        self.granted_total += len(grant.leases)
+        if owner is not None:
+            owner.send_message(Reply(leases_granted=reply))
+
+    def _tell_pending(self, pending: m.TellPending) -> None:
+        message = raylet_pb2.LeasesPending(
+            class_key=pending.class_key, infeasible=pending.infeasible, explanation=pending.explanation
+        )
+        self.control.send_to(pending.client, Reply(leases_pending=message))
+
+    def _tell_lost(self, lost: m.TellLost) -> None:
+        message = raylet_pb2.LeaseLost(lease_id=lost.lease_id, worker_id=lost.worker_id, cause=lost.cause)
+        self.control.send_to(lost.client, Reply(lease_lost=message))
+
+    def _ask_reclaim(self, ask: m.AskReclaim) -> None:
+        self.control.send_to(ask.client, Reply(reclaim_idle=raylet_pb2.ReclaimIdle(excess=ask.excess)))
+
+    def _run_actor(self, run: m.RunActor) -> None:
+        worker = self.logic.pool.by_token(run.token)
+        if worker is not None:
+            message = raylet_pb2.RunActor(
+                spec=run.spec, incarnation=run.incarnation, devices=_devices(run.devices)
+            )
+            self.control.send_to(worker.worker_id, Reply(run_actor=message))
+
+    def _end_worker(self, end: m.EndWorker) -> None:
+        worker = self.logic.pool.by_token(end.token)
+        if worker is None:
+            return
+        if worker.pid == 0:
+            self._doomed.add(end.token)  # ended as soon as it is forked
+            return
+        if end.force:
+            self.processes.kill(end.token)
+            return
+        message = raylet_pb2.Exit(graceful=end.graceful, cause=end.cause)
+        self.control.send_to(worker.worker_id, Reply(exit=message))
+        term_after_s = GRACEFUL_LIMIT_S if end.graceful else EXIT_GRACE_S
+        kill_after_s = term_after_s + self._context.config.raylet.workers.stop_grace_ms / 1000
+        self.processes.terminate(end.token, term_after_s=term_after_s, kill_after_s=kill_after_s)
+
+    def _forget_process(self, ended: m.ProcessEnded) -> None:
+        self._doomed.discard(ended.token)
+        kind = Kind.Name(ended.cause.kind)
+        self.deaths_total[kind] += 1
+        self._log.info("worker_ended", pid=ended.cause.pid, cause=kind, reason=ended.cause.message)
+        if ended.worker_id:
+            self.deaths.record(ended.worker_id, ended.cause)
+            self.frees.add(ended.worker_id)
+            gone = gcs_pb2.ProcessDied(worker_id=ended.worker_id, cause=ended.cause)
+            self.gcs.send(gcs_pb2.NodeUp(process_died=gone))
+
+    # ---- processes ----
+
+    def _reap(self) -> None:
+        for pid, exit_code, signal_number in proc.reap():
+            if pid == self.template.pid:
+                self.template.exited(exit_code, signal_number)
+            else:
+                self.processes.exited(pid, exit_code, signal_number)
+
+    def _template_lost(self, reason: str) -> None:
+        self.submit(m.TemplateLost(reason))
+
+    def template_connected(self, session: Session) -> bool:
+        """A template says hello; False when it is not ours."""
+        return self.template.connected(session, session.pid)
+
+    def children_forked(self, message: raylet_pb2.TemplateForked) -> None:
+        """The template reports new workers."""
+        for child in message.children:
+            if child.error:
+                self.submit(m.Forked(child.start_token, 0, child.error))
+                continue
+            self._paths[child.start_token] = (child.stdout_path, child.stderr_path)
+            self.processes.watch(child.start_token, child.pid)
+            self._tail.follow(child.start_token, child.stdout_path, child.stderr_path)
+            known = self.logic.pool.by_token(child.start_token) is not None
+            if known:
+                self.submit(m.Forked(child.start_token, child.pid))
+            if not known or child.start_token in self._doomed:
+                self.processes.kill(child.start_token)
+
+    def children_exited(self, message: raylet_pb2.TemplateChildExited) -> None:
+        """The template reports dead workers."""
+        for child in message.children:
+            self.processes.exited(child.pid, child.exit_code, child.signal)
+
+    def _process_ended(self, ended: proc.Ended) -> None:
+        worker = self.logic.pool.by_token(ended.token)
+        stdout_path, stderr_path = self._paths.pop(ended.token, ("", ""))
+        unexpected_kill = ended.signal == signal.SIGKILL and worker is not None and worker.intended is None
+        seen = observed(
+            ended.pid,
+            ended.exit_code,
+            ended.signal,
+            known=ended.known,
+            out_of_memory=unexpected_kill and self._oom.grew(),
+        )
+        seen.stderr_tail = proc.read_tail(stderr_path, STDERR_TAIL_BYTES) if stderr_path else ""
+        seen.node_id = self._settings.node_id
+        seen.time_unix_ms = time.time_ns() // 1_000_000
+        if stdout_path:
+            self._tail.finish(stdout_path, stderr_path)
+            self._keep_logs(stdout_path, stderr_path)
+        self.submit(m.WorkerDied(ended.token, seen))
+
+    def _keep_logs(self, *paths: str) -> None:
+        for path in paths:
+            if Path(path).stat().st_size:
+                self._old_logs.append(path)
+            else:
+                Path(path).unlink()
+        while len(self._old_logs) > LOG_FILES_KEPT:
+            oldest = Path(self._old_logs.popleft())
+            for file in oldest.parent.glob(oldest.name + "*"):
+                file.unlink(missing_ok=True)
+
+    # ---- clients ----
+
+    def worker_joined(self, session: Session, event: m.WorkerJoined, request_id: int) -> None:
+        """A worker registers; ValueError when it is not expected."""
+        instructions = self.logic.handle(event, self._loop.time())
+        self.processes.watch(event.token, session.pid)
+        registered = raylet_pb2.WorkerRegistered(node=self._facts())
+        session.send_message(Reply(request_id=request_id, worker_registered=registered))
+        self._perform(instructions)
+
+    def driver_joined(self, session: Session, job: gcs_pb2.Job, request_id: int) -> None:
+        """A driver has its job."""
+        registered = raylet_pb2.DriverRegistered(job=job, node=self._facts())
+        session.send_message(Reply(request_id=request_id, driver_registered=registered))
+        self._log.info("driver_joined", job=job.job_id, pid=session.pid)
+        self.submit(m.DriverJoined(session.worker_id, job.job_id))
+
+    def driver_gone(self, session: Session) -> None:
+        """A registered driver's connection closed."""
+        self._log.info("driver_gone", job=session.job_id, pid=session.pid)
+        self.lines.forget(session.job_id)
+        died = cause(Kind.EXITED, f"the driver (pid {session.pid}) disconnected")
+        self.deaths.record(session.worker_id, died)
+        self.frees.add(session.worker_id)
+        self.job_without_driver(session.job_id)
+
+    def job_without_driver(self, job_id: bytes) -> None:
+        """Tell the GCS that the job is over."""
+        ended = gcs_pb2.JobEnded(job_id=job_id, reason="its driver disconnected")
+        self.gcs.send(gcs_pb2.NodeUp(job_ended=ended))
+
+    def job_of(self, worker_id: bytes) -> bytes:
+        """The job that a worker serves now; empty for none."""
+        worker = self.logic.pool.by_id(worker_id)
+        return worker.job_id if worker is not None else b""
+
+    def label_mismatch(self, selector: dict[str, str]) -> str:
+        """What of a label selector this node does not satisfy; empty when it does."""
+        have = self._context.config.raylet.labels
+        wrong = [f"{k}={v}" for k, v in sorted(selector.items()) if have.get(k) != v]
+        return (
+            f"no node can ever serve it: node {self._settings.name} lacks labels {', '.join(wrong)}"
+            if wrong
+            else ""
+        )
+
+    def gcs_call(
+        self,
+        call: raylet_pb2.GcsCall,
+        worker_id: bytes,
+        timeout_s: float,
+        on_reply: Callable[[gcs_pb2.RelayReply], None],
+    ) -> None:
+        """Relay a call."""
+        self.gcs.call(call.method, call.payload, worker_id, timeout_s, on_reply)
+
+    def task_events(self, batch: common_pb2.TaskEventBatch) -> None:
+        """Pass task events on."""
+        self.gcs.add_task_events(batch)
+
+    def subscribe(self, session: Session, request: raylet_pb2.Subscribe) -> None:
+        """Deliver a channel's publications; ValueError when there is no such channel."""
+
+        def deliver(publication: gcs_pb2.Publication) -> None:
+            session.send_message(Reply(publication=publication))
+
+        self._fanout.subscribe(session.worker_id, request.channel, request.after_sequence, deliver)
+
+    def unsubscribe(self, session: Session) -> None:
+        """Stop delivering."""
+        self._fanout.unsubscribe(session.worker_id)
+
+    def ask_death(self, worker_id: bytes, answer: Callable[[Cause | None], None], timeout_s: float) -> None:
+        """Find out why a process died; at once when it is known or when nobody of that id is here."""
+        alive = self.logic.pool.by_id(worker_id) is not None or self.control.session(worker_id) is not None
+        until = self._loop.time() + timeout_s if alive else None
+        self.deaths.ask(worker_id, answer, until)
+        if until is not None:
+            self._loop.call_at(until, self._expire_askers)
+
+    def _expire_askers(self) -> None:
+        self.deaths.expire(self._loop.time())
+
+    def _facts(self) -> raylet_pb2.NodeFacts:
+        return raylet_pb2.NodeFacts(
+            node_id=self._settings.node_id,
+            node_ip=self._settings.ip,
+            session_dir=str(self._context.layout.root),
+            plasma_address=self._settings.plasma_address,
+            sockets_dir=str(self._context.layout.sockets_dir),
+            gcs_address=self._settings.gcs_address,
+            cluster_id=self._cluster_id,
+        )
+
+    # ---- logs ----
+
+    def _worker_lines(self, token: int, is_stderr: bool, texts: list[str]) -> None:
+        worker = self.logic.pool.by_token(token)
+        if worker is None:
+            return
+        source = LineSource(worker.job_id, worker.worker_id, worker.pid, worker.label, is_stderr)
+        self.lines.add(source, texts, self._loop.time())
+        if self._log_timer is None:
+            self._log_timer = self._loop.call_later(LOG_FLUSH_S, self._flush_lines)
+
+    def _flush_lines(self) -> None:
+        self._log_timer = None
+        now = self._loop.time()
+        for job_id, batch in self.lines.take(now):
+            session = self.control.log_reader(job_id)
+            if session is not None:
+                session.send_message(Reply(log_batch=batch))
+        due = self.lines.next_deadline(now)
+        if due is not None:
+            self._log_timer = self._loop.call_at(max(due, now + LOG_FLUSH_S), self._flush_lines)
+
+    # ---- the GCS ----
+
+    def registration(self) -> gcs_pb2.NodeRegister:
+        """The node's truth now."""
+        return gcs_pb2.NodeRegister(
+            node=self.node(),
+            protocol_major=PROTOCOL_MAJOR,
+            protocol_minor=PROTOCOL_MINOR,
+            running_actors=self.logic.actors.reports(),
+            live_jobs=self.logic.live_jobs(),
+            subscriptions=self._fanout.subscriptions(),
+            live_processes=gcs_pb2.ProcessList(worker_ids=self.control.worker_ids()),
+        )
+
+    def registered(self, reply: gcs_pb2.NodeRegistered) -> None:
+        """The GCS knows this node."""
+        self._cluster_id = reply.cluster_id
+        self._reported = b""
+        self._log.info("registered_with_gcs", term=reply.term)
+
+    def received(self, message: gcs_pb2.NodeDown) -> None:
+        """Something for the node."""
+        kind = message.WhichOneof("body")
+        if kind == "start_actor":
+            self.submit(m.ActorWanted(message.start_actor.spec, message.start_actor.incarnation))
+        elif kind == "stop_actor":
+            stop = message.stop_actor
+            self.submit(m.ActorUnwanted(stop.actor_id, stop.incarnation, stop.graceful, stop.cause))
+        elif kind == "publication":
+            self._fanout.publish(message.publication)
+        elif kind == "job_ended":
+            self.submit(m.JobOver(message.job_ended.job_id, message.job_ended.reason))
+        else:
+            self._log.warning("gcs_message_unknown", kind=str(kind))
+
+    def heartbeat(self) -> gcs_pb2.NodeHeartbeat:
+        """The next heartbeat, without its sequence number."""
+        return gcs_pb2.NodeHeartbeat(loop_lag_s=self._context.loop_lag_s, daemons=self._daemons())
+
+    def node(self) -> gcs_pb2.Node:
+        """This node as the cluster sees it."""
+        ledger = self.logic.ledger
+        return gcs_pb2.Node(
+            node_id=self._settings.node_id,
+            hostname=self._settings.hostname,
+            ip=self._settings.ip,
+            state=gcs_pb2.Node.ALIVE,
+            total=common_pb2.Resources(amounts=ledger.total),
+            available=common_pb2.Resources(amounts=_positive(ledger.available)),
+            labels=self._context.config.raylet.labels,
+            is_head=self._context.config.cluster.is_head,
+            daemons=self._daemons(),
+            start_time_unix_ms=self._settings.start_time_unix_ms,
+            raylet_socket=self._settings.control_address,
+            version=VERSION,
+            session_dir=str(self._context.layout.root),
+        )
+
+    def pending(self) -> list[gcs_pb2.PendingDemand]:
+        """What waits for resources, by equal amounts."""
+        return [
+            gcs_pb2.PendingDemand(resources=common_pb2.Resources(amounts=amounts), count=count)
+            for amounts, count in self.logic.scheduler.pending()
+        ]
+
+    def _daemons(self) -> list[gcs_pb2.Daemon]:
+        records = [self._context.record, DaemonRecord.read(self._context.layout.daemon_record("plasma"))]
+        return [
+            gcs_pb2.Daemon(
+                name=record.name,
+                pid=record.pid,
+                epoch=record.epoch,
+                grpc_address=record.grpc_address,
+                metrics_address=record.metrics_address,
+                state=record.state,
+            )
+            for record in records
+            if record is not None
+        ]
+
+    def _report_resources(self) -> None:
+        """At most once per period, and only when the view has changed."""
+        self._report_timer = None
+        ledger = self.logic.ledger
+        update = gcs_pb2.ResourceUpdate(
+            total=common_pb2.Resources(amounts=ledger.total),
+            available=common_pb2.Resources(amounts=_positive(ledger.available)),
+            pending=self.pending(),
+        )
+        encoded = update.SerializeToString(deterministic=True)
+        if encoded != self._reported:
+            self._reported = encoded
+            self._report_version += 1
+            update.version = self._report_version
+            self.gcs.send_resources(update)
+
+
+def _positive(amounts: Amounts) -> dict[str, int]:
+    """The CPU can be oversubscribed for a while; others need not know by how much."""
+    return {name: max(0, amount) for name, amount in amounts.items()}
+
+
+def _devices(devices: dict[str, tuple[int, ...]] | Any) -> dict[str, raylet_pb2.DeviceList]:
+    return {name: raylet_pb2.DeviceList(indexes=indexes) for name, indexes in devices.items()}

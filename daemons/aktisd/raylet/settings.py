@@ -1,0 +1,109 @@
+"""What one raylet is, worked out once from the configuration and the machine."""
+
+import ipaddress
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aktis._common.daemon import DaemonContext
+from aktis._common.ids import random_node_id, short
+
+from aktisd.raylet.detection import Machine, node_totals
+from aktisd.raylet.resources import CPU, UNIT, Amounts
+from aktisd.raylet.template_host import TemplateCommand, template_environ
+from aktisd.raylet.workers import PoolLimits
+
+STORE_SHARE: Final = 0.3
+"""The store's default size as a share of the memory, see plasma.capacity_bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Fixed for the life of the process."""
+
+    node_id: bytes
+    name: str
+    """For messages to people."""
+    hostname: str
+    ip: str
+    start_time_unix_ms: int
+    total: Amounts
+    limits: PoolLimits
+    control_address: str
+    grpc_address: str
+    gcs_address: str
+    plasma_address: str
+    plasma_grpc_address: str
+    template: TemplateCommand
+
+
+def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str, str]) -> NodeSettings:
+    """Work the settings out."""
+    config, layout = context.config, context.layout
+    node_id = random_node_id()
+    hostname = socket.gethostname()
+    store_bytes = config.plasma.capacity_bytes or int(machine.memory_bytes * STORE_SHARE)
+    total = node_totals(
+        machine,
+        num_cpus=config.raylet.num_cpus,
+        num_gpus=config.raylet.num_gpus,
+        memory_bytes=config.raylet.memory_bytes,
+        object_store_bytes=store_bytes,
+        custom=config.raylet.resources,
+    )
+    control_address = config.raylet.listen_address or f"unix:{layout.raylet_socket}"
+    plasma_address = config.plasma.listen_address or f"unix:{layout.plasma_socket}"
+    log_dir = layout.log_dir / "workers"
+    arguments = {
+        "--raylet": control_address,
+        "--token-file": str(config.token_file),
+        "--node-id": node_id.hex(),
+        "--session-dir": str(layout.root),
+        "--sockets-dir": str(layout.sockets_dir),
+        "--plasma": plasma_address,
+        "--entry-point": config.raylet.workers.entry_point,
+    }
+    return NodeSettings(
+        node_id=node_id,
+        name=f"{hostname} ({short(node_id)})",
+        hostname=hostname,
+        ip=node_ip(config.raylet.grpc_address),
+        start_time_unix_ms=time.time_ns() // 1_000_000,
+        total=total,
+        limits=_limits(context, total),
+        control_address=control_address,
+        grpc_address=config.raylet.grpc_address or f"unix:{layout.raylet_grpc_socket}",
+        gcs_address=config.cluster.gcs_address or f"unix:{layout.gcs_socket}",
+        plasma_address=plasma_address,
+        plasma_grpc_address=config.plasma.grpc_address or f"unix:{layout.plasma_grpc_socket}",
+        template=TemplateCommand(
+            arguments=tuple(text for pair in arguments.items() for text in pair),
+            environ=template_environ(environ),
+            log_dir=str(log_dir),
+            stderr_path=str(Path(layout.log_dir) / "template.log"),
+        ),
+    )
+
+
+def _limits(context: DaemonContext, total: Amounts) -> PoolLimits:
+    workers = context.config.raylet.workers
+    prestart = total[CPU] // UNIT if workers.prestart is None else workers.prestart
+    return PoolLimits(
+        prestart=min(prestart, workers.limit),
+        max_workers=workers.limit,
+        idle_timeout_s=workers.idle_timeout_s,
+        startup_timeout_s=workers.start_timeout_s,
+        max_start_failures=workers.start_attempts,
+    )
+
+
+def node_ip(grpc_address: str) -> str:
+    """The address by which this node is known: where it listens, loopback for a node of one machine."""
+    host = grpc_address.rpartition(":")[0].strip("[]")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return "127.0.0.1"
