@@ -48,8 +48,10 @@ class TaskTemplate:
         max_retries: int = 3,
         flags: int = 0,
         concurrency_group: str = "",
+        creation: bool = False,
     ) -> None: ...
-    name: str
+    @property
+    def name(self) -> str: ...
 
 TASK_RETRY_ON_ERROR: Final[int]
 
@@ -142,15 +144,15 @@ class Core:
         self,
         *,
         serialize: Callable[[Any], tuple[bytes, Sequence[Any]]],
-        deserialize: Callable[[int, memoryview, list[Any]], Any],
+        load_error: Callable[[bytes], BaseException],
+        store_full: Callable[[str], BaseException],
     ) -> None:
-        """serialize(value) -> (in-band bytes, out-of-band buffers) for what plain pickle cannot be trusted
-        with; deserialize(kind, in-band, buffers) for kinds VALUE_PICKLE with buffers and VALUE_ERROR (returns
-        the exception to raise)."""
+        """serialize(value) -> (in-band pickle, out-of-band buffers) for what plain pickle cannot be trusted
+        with (values of builtin types never get here); load_error(in-band) -> the exception that get() raises;
+        store_full(message) -> the exception of a put that found no room."""
 
     # -- objects --
     def put(self, value: Any) -> ObjectRef[Any]: ...
-    def put_serialized(self, kind: int, inband: bytes) -> ObjectRef[Any]: ...
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float) -> list[Any] | None:
         """Values in order; raises the first error. None when the time is up. Negative: no limit."""
     def wait(
@@ -162,15 +164,14 @@ class Core:
         """True when it is ready now; else EVENT_OBJECT_READY comes once."""
     def watch_free(self, ref: ObjectRef[Any]) -> None:
         """EVENT_OBJECT_FREED comes when the last reference anywhere to this owned object goes."""
-    def free(self, refs: Sequence[ObjectRef[Any]]) -> None:
-        """Drop the values now, whoever holds references; later gets raise ObjectFreedError."""
+    def free(self, refs: Sequence[ObjectRef[Any]], error: bytes) -> None:
+        """Drop the values now, whoever holds references; later gets raise `error`, a pickled exception."""
     def fail_object(self, object_id: bytes, error: bytes) -> None: ...
     def reconstruct(self, object_id: bytes) -> bool:
         """Run the task that made the object again; False when its lineage is gone."""
     def pending_object(self) -> ObjectRef[Any]:
-        """A new owned object that put_result() or fail_object() completes (actor handles, promises)."""
+        """A new owned object that complete_object() or fail_object() completes (actor handles, promises)."""
     def complete_object(self, ref: ObjectRef[Any], value: Any) -> None: ...
-    def owned_ref(self, object_id: bytes) -> ObjectRef[Any]: ...
 
     # -- submitting --
     def submit(self, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
@@ -191,14 +192,17 @@ class Core:
     def add_lease(self, class_key: int, lease_id: int, worker_id: bytes, address: str) -> None: ...
     def drop_lease(self, lease_id: int) -> bool:
         """Close an idle lease before it is returned; False when a task got it meanwhile."""
+    def break_lease(self, lease_id: int, reason: str) -> None:
+        """The raylet took it back: its tasks are lost (EVENT_TASK_LOST) or queued again."""
     def idle_leases(self) -> list[int]: ...
     def fail_class(self, class_key: int, error: bytes) -> int:
         """Fail every queued task of a class (e.g. unschedulable); the number of tasks."""
     def resubmit(self, task_id: bytes, delay_ms: int = 0) -> bool: ...
     def fail_task(self, task_id: bytes, error: bytes) -> bool: ...
-    def cancel(self, task_id: bytes, recursive: bool) -> int:
+    def cancel(self, task_id: bytes, recursive: bool, error: bytes) -> int:
         """CANCEL_UNKNOWN (finished), CANCEL_DONE (it was queued and never runs), CANCEL_SENT (runs; its
-        worker was told). After CANCEL_SENT lease_of(task_id) names whom to kill when force is wanted."""
+        worker was told). `error`: the pickled TaskCancelledError that the results become. After CANCEL_SENT
+        worker_of(task_id) names whom to kill when force is wanted."""
     def worker_of(self, task_id: bytes) -> tuple[bytes, int] | None:
         """(worker id, lease id) that has the task now."""
     def children_of(self, task_id: bytes) -> list[bytes]: ...
@@ -210,11 +214,15 @@ class Core:
         """The actor is not there now (pending, restarting): queue calls."""
     def actor_fail(self, actor_id: bytes, error: bytes) -> int:
         """The actor is dead for good: fail what is queued or in flight, and every later call."""
-    def actor_set(self, actor_id: bytes, max_pending_calls: int, out_of_order: bool) -> None: ...
+    def actor_set(self, actor_id: bytes, out_of_order: bool) -> None: ...
     def actor_pending_calls(self, actor_id: bytes) -> int: ...
 
     # -- executing --
-    def next_task(self, group: str, timeout_s: float) -> Task | None: ...
+    def next_task(self, group: str, timeout_s: float) -> Task | None:
+        """The next task of a concurrency group ("" is the default one); None when the time is up or the core
+        is closed."""
+    def begin(self, task: Task) -> None:
+        """This thread starts to execute the task: what it submits or waits for is the task's."""
     def take_tasks(self, limit: int) -> list[Task]:
         """What can be taken without waiting, of every group; for event loops."""
     def task_fd(self) -> int:
@@ -223,15 +231,16 @@ class Core:
         """One round over the sockets without waiting; for an event loop that watches task_fd()."""
     def finish(self, task: Task, values: tuple[Any, ...]) -> None:
         """Store and send the results: as many values as the task has returns."""
-    def fail(self, task: Task, error: bytes, cancelled: bool = False) -> None:
-        """End the task with a serialized exception."""
+    def fail(self, task: Task, error: bytes, cancelled: bool = False, text: str = "") -> None:
+        """End the task with a pickled exception; `text` (type and message) goes to the task events."""
     def load_creation(self, payload: bytes) -> Task:
         """The task in an actor's creation payload; ended by finish()/fail(), which send nothing."""
-    def set_groups(self, groups: dict[str, int]) -> None:
-        """Concurrency groups of an actor; before set_accepting(True)."""
+    def set_groups(self, groups: Sequence[str]) -> None:
+        """Names of an actor's concurrency groups; tasks of an unknown group go to the default one."""
     def set_accepting(self, accepting: bool) -> None:
         """Whether pushed tasks are taken; frames that came before wait."""
-    def set_actor(self, actor_id: bytes, incarnation: int) -> None: ...
+    def set_actor(self, actor_id: bytes) -> None:
+        """This process is that actor from now on; calls for another one are given back."""
     def drain_executor(self) -> int:
         """Stop taking tasks and give back what has not started; the number given back."""
     def current_task_id(self) -> bytes: ...
@@ -245,9 +254,6 @@ class Core:
 CANCEL_UNKNOWN: Final[int]
 CANCEL_DONE: Final[int]
 CANCEL_SENT: Final[int]
-VALUE_PICKLE: Final[int]
-VALUE_ERROR: Final[int]
-VALUE_BYTES: Final[int]
 
 def collect_references(function: Callable[[], T]) -> tuple[T, list[ObjectRef[Any]]]:
     """Run `function`; the references that were pickled during it are collected instead of leaked."""
@@ -255,7 +261,6 @@ def collect_references(function: Callable[[], T]) -> tuple[T, list[ObjectRef[Any
 def rebuild_reference(object_id: bytes, owner_worker_id: bytes, owner_node_id: bytes) -> ObjectRef[Any]:
     """What a pickled ObjectRef loads as."""
 
-def current_core() -> Core | None: ...
 
 # ---- wire: frames and the handshake for sockets of Python's own; aktis._common.wire is the shell ----
 

@@ -107,11 +107,52 @@ class EmbeddedCluster:
         _end_supervisor(self._process, self.paths, timeout_s)
 
 
+class StartingCluster:
+    """A supervisor that has been started and has not reported yet; made by `begin_launch`."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], ready_fd: int, options: LaunchOptions, paths: SessionPaths
+    ) -> None:
+        self._process = process
+        self._ready_fd = ready_fd
+        self._options = options
+        self._paths = paths
+
+    def wait(self) -> EmbeddedCluster:
+        """Wait until every daemon is ready. Call it exactly once.
+
+        Raises:
+            ClusterStartError: with the reason; nothing is left behind.
+        """
+        try:
+            _wait_until_ready(self._process, self._ready_fd, self._paths, self._options.ready_timeout_s)
+            return EmbeddedCluster(self._process, self._paths)
+        except BaseException:
+            _end_supervisor(self._process, self._paths, STOP_TIMEOUT_S)
+            raise
+        finally:
+            os.close(self._ready_fd)
+
+    def abandon(self) -> None:
+        """End it instead of waiting for it."""
+        os.close(self._ready_fd)
+        _end_supervisor(self._process, self._paths, STOP_TIMEOUT_S)
+
+
 def launch(options: LaunchOptions) -> EmbeddedCluster:
     """Start a supervisor with its daemons and wait until every one is ready.
 
     Raises:
         ClusterStartError: with the reason; nothing is left behind.
+    """
+    return begin_launch(options).wait()
+
+
+def begin_launch(options: LaunchOptions) -> StartingCluster:
+    """Start a supervisor and return at once, so that the caller can import what it needs meanwhile.
+
+    Raises:
+        ClusterStartError: the session directory or the process cannot be created; nothing is left behind.
     """
     try:
         sweep_stale()
@@ -123,14 +164,7 @@ def launch(options: LaunchOptions) -> EmbeddedCluster:
     except OSError as error:
         remove_tree(paths.root)
         raise ClusterStartError(f"cannot start the supervisor: {error}") from error
-    try:
-        _wait_until_ready(process, ready_fd, paths, options.ready_timeout_s)
-        return EmbeddedCluster(process, paths)
-    except BaseException:
-        _end_supervisor(process, paths, STOP_TIMEOUT_S)
-        raise
-    finally:
-        os.close(ready_fd)
+    return StartingCluster(process, ready_fd, options, paths)
 
 
 def _spawn(options: LaunchOptions, paths: SessionPaths) -> tuple[subprocess.Popen[bytes], int]:

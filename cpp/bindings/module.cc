@@ -3,6 +3,7 @@
 
 #include "bindings/log.h"
 #include "bindings/plasma.h"
+#include "bindings/python_core.h"
 #include "bindings/wire.h"
 #include "wire/frame.h"
 
@@ -14,4 +15,8 @@ PYBIND11_MODULE(_core, module) {
   aktis::bind_wire(module);
   aktis::bind_log(module);
   aktis::bind_plasma(module);
+  aktis::bindings::bind_object_ref(module);
+  aktis::bindings::bind_events(module);
+  aktis::bindings::bind_tasks(module);
+  aktis::bindings::bind_core(module);
 }

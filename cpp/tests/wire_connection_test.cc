@@ -1,12 +1,12 @@
+// What an open Connection carries.
 #include <fcntl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <thread>
 
-#include "tests/wire_test_support.h"
+#include "tests/wire_connection_fixture.h"
 #include "wire/connection.h"
-#include "wire/log.h"
 
 namespace aktis::wire {
 namespace {
@@ -14,44 +14,11 @@ namespace {
 using testing::bytes_of;
 using testing::frame_header;
 using testing::hello_with;
-using testing::policy_with;
 using testing::pump;
 using testing::ReceivedFrame;
-using testing::Recorder;
 using testing::Server;
 
-class ConnectionTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    set_log_sink([this](LogLevel, std::string_view, std::string_view message) { logged_ += message; });
-  }
-  void TearDown() override { set_log_sink({}); }
-
-  std::shared_ptr<Connection> connect(const std::string& address, const Hello& hello = hello_with(),
-                                      const WorkerId& expected = {}, const ConnectionLimits& limits = {}) {
-    return Connection::connect(reactor_, address, hello, expected, client_, limits);
-  }
-  // A socket that speaks for itself, to misbehave with.
-  UniqueFd raw_client(const std::string& address) {
-    ConnectStart start = start_connect(parse_endpoint(address));
-    EXPECT_TRUE(start.error == 0 || start.error == EINPROGRESS);
-    return std::move(start.fd);
-  }
-  void raw_send(const UniqueFd& fd, std::string_view data) {
-    ASSERT_EQ(::send(fd.get(), data.data(), data.size(), MSG_NOSIGNAL), static_cast<ssize_t>(data.size()));
-  }
-  std::string frame_bytes(FrameType type, std::string_view payload) {
-    std::string bytes(kHeaderBytes, '\0');
-    encode_header({static_cast<std::uint32_t>(payload.size()), static_cast<std::uint16_t>(type), 0, 0},
-                  reinterpret_cast<std::byte*>(bytes.data()));
-    return bytes.append(payload);
-  }
-
-  std::string logged_;
-  testing::TemporaryDirectory directory_;
-  Reactor reactor_;
-  std::shared_ptr<Recorder> client_ = std::make_shared<Recorder>();
-};
+class ConnectionTest : public testing::ConnectionTest {};
 
 TEST_F(ConnectionTest, OpensAndCarriesFramesBothWays) {
   Server server(reactor_, directory_.socket());
@@ -162,193 +129,6 @@ TEST_F(ConnectionTest, ThrowsForAPayloadBeyondTheLimit) {
   EXPECT_THROW(connection->send(frame_header(40), bytes_of(std::string(1001, 'x'))), std::length_error);
 }
 
-TEST_F(ConnectionTest, RefusesAWrongToken) {
-  Server server(reactor_, directory_.socket());
-  auto connection = connect(directory_.socket(), hello_with("wrong"));
-  for (int i = 0; i < 50; ++i) connection->send(frame_header(40), bytes_of("early"));
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->closed == 1 && server.recorder->closed == 1; }));
-  EXPECT_EQ(client_->close_reason, "refused: the cluster token is not the one of this cluster");
-  EXPECT_EQ(client_->opened + server.recorder->opened, 0);
-  EXPECT_TRUE(server.recorder->frames.empty()) << "frames of a refused peer were looked at";
-  EXPECT_EQ(connection->state(), Connection::State::kClosed);
-  EXPECT_EQ(connection->send(frame_header(40), bytes_of("late")), SendResult::kClosed);
-  EXPECT_NE(logged_.find("token"), std::string::npos);
-  EXPECT_EQ(logged_.find("secret"), std::string::npos);
-}
-
-TEST_F(ConnectionTest, RefusesAnotherMajorVersionAndNamesBoth) {
-  Server server(reactor_, directory_.socket());
-  Hello hello = hello_with();
-  hello.major = 9;
-  hello.minor = 4;
-  auto connection = connect(directory_.socket(), hello);
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->closed == 1; }));
-  EXPECT_NE(client_->close_reason.find("9.4"), std::string::npos) << client_->close_reason;
-  EXPECT_NE(client_->close_reason.find("1.0"), std::string::npos) << client_->close_reason;
-}
-
-TEST_F(ConnectionTest, RefusesANewProcessBehindAnOldAddress) {
-  Server server(reactor_, directory_.socket());
-  auto connection = connect(directory_.socket(), hello_with(), WorkerId::random());
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->closed == 1; }));
-  EXPECT_NE(client_->close_reason.find("was expected at this address"), std::string::npos);
-}
-
-TEST_F(ConnectionTest, RefusesAnotherUser) {
-  HandshakePolicy policy = policy_with();
-  policy.required_uid = getuid() + 1;
-  Server server(reactor_, directory_.socket(), policy);
-  auto connection = connect(directory_.socket());
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->closed == 1; }));
-  EXPECT_NE(client_->close_reason.find("user id"), std::string::npos) << client_->close_reason;
-}
-
-TEST_F(ConnectionTest, ReportsAnAddressWhereNothingListens) {
-  auto unix_connection = connect(directory_.socket("absent"));
-  EXPECT_EQ(client_->closed, 0) << "on_closed must come on the poller";
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->closed == 1; }));
-  EXPECT_NE(client_->close_reason.find("cannot connect to unix:"), std::string::npos);
-
-  client_ = std::make_shared<Recorder>();
-  std::string address;
-  {
-    Server server(reactor_, "tcp:127.0.0.1:0");
-    address = server.listener->address();
-  }
-  auto tcp_connection = connect(address);
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->closed == 1; }));
-  EXPECT_NE(client_->close_reason.find("Connection refused"), std::string::npos) << client_->close_reason;
-}
-
-TEST_F(ConnectionTest, ClosesAPeerThatNeverSpeaks) {
-  ConnectionLimits limits;
-  limits.handshake_timeout = std::chrono::milliseconds(30);
-  Server server(reactor_, directory_.socket(), policy_with(), limits);
-  const UniqueFd silent = raw_client(directory_.socket());
-  ASSERT_TRUE(pump(reactor_, [&] { return server.recorder->closed == 1; }));
-  EXPECT_NE(server.recorder->close_reason.find("longer than 30 ms"), std::string::npos);
-}
-
-TEST_F(ConnectionTest, GivesUpOnAServerThatNeverAnswers) {
-  const UniqueFd listener = listen_on(parse_endpoint(directory_.socket()), directory_.socket());
-  ConnectionLimits limits;
-  limits.handshake_timeout = std::chrono::milliseconds(30);
-  auto connection = connect(directory_.socket(), hello_with(), {}, limits);
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->closed == 1; }));
-  EXPECT_NE(client_->close_reason.find("longer than 30 ms"), std::string::npos);
-}
-
-TEST_F(ConnectionTest, RetriesAFullBacklogUntilThereIsRoom) {
-  const UniqueFd listener = listen_on(parse_endpoint(directory_.socket()), directory_.socket());
-  ASSERT_EQ(::listen(listener.get(), 0), 0);
-  const UniqueFd occupant = raw_client(directory_.socket());
-  auto connection = connect(directory_.socket());
-  EXPECT_EQ(connection->state(), Connection::State::kConnecting);
-  connection->send(frame_header(40), bytes_of("waited"));
-  int error = 0;
-  const UniqueFd first = accept_from(listener.get(), true, error);
-  UniqueFd second;
-  ASSERT_TRUE(pump(reactor_, [&] {
-    second = accept_from(listener.get(), true, error);
-    return static_cast<bool>(second);
-  }));
-  auto recorder = std::make_shared<Recorder>();
-  auto accepted = Connection::accept(reactor_, std::move(second), policy_with(), recorder);
-  ASSERT_TRUE(pump(reactor_, [&] { return recorder->frames.size() == 1; }));
-}
-
-TEST_F(ConnectionTest, ClosesOnGarbageBeforeTheHello) {
-  const std::string inputs[] = {
-      std::string(64, '\0'),
-      std::string(64, '\xff'),
-      "GET / HTTP/1.1\r\nHost: example\r\n\r\n",
-      frame_bytes(FrameType::kFirstCore, "not a hello"),
-      frame_bytes(FrameType::kHello, "not a hello"),
-      frame_bytes(FrameType::kHello, std::string(kMaxHandshakePayloadBytes + 1, 'h')),
-  };
-  Server server(reactor_, directory_.socket());
-  int expected = 0;
-  for (const std::string& input : inputs) {
-    const UniqueFd client = raw_client(directory_.socket());
-    raw_send(client, input);
-    ++expected;
-    ASSERT_TRUE(pump(reactor_, [&] { return server.recorder->closed == expected; }));
-    EXPECT_FALSE(server.recorder->close_reason.empty());
-  }
-  EXPECT_EQ(server.recorder->opened, 0);
-  auto connection = connect(directory_.socket());
-  EXPECT_TRUE(pump(reactor_, [&] { return client_->opened == 1; })) << "the server must go on";
-}
-
-TEST_F(ConnectionTest, ClosesOnAMalformedFrameAfterTheHandshake) {
-  ConnectionLimits limits;
-  limits.max_payload_bytes = 5000;
-  Server server(reactor_, directory_.socket(), policy_with(), limits);
-  const UniqueFd client = raw_client(directory_.socket());
-  const auto hello = encode_hello(hello_with());
-  raw_send(client, frame_bytes(FrameType::kHello, testing::text_of(hello)));
-  raw_send(client, frame_bytes(FrameType::kFirstCore, std::string(5000, 'a')));
-  raw_send(client, frame_bytes(FrameType::kFirstCore, std::string(5001, 'a')));
-  ASSERT_TRUE(pump(reactor_, [&] { return server.recorder->closed == 1; }));
-  EXPECT_EQ(server.recorder->frames.size(), 1u);
-  EXPECT_NE(server.recorder->close_reason.find("announces 5001"), std::string::npos);
-}
-
-TEST_F(ConnectionTest, SaysWhenThePeerLeftInTheMiddleOfAFrame) {
-  Server server(reactor_, directory_.socket());
-  {
-    const UniqueFd client = raw_client(directory_.socket());
-    raw_send(client, frame_bytes(FrameType::kHello, testing::text_of(encode_hello(hello_with()))));
-    raw_send(client, frame_bytes(FrameType::kFirstCore, "cut short").substr(0, 20));
-  }
-  ASSERT_TRUE(pump(reactor_, [&] { return server.recorder->closed == 1; }));
-  EXPECT_EQ(server.recorder->close_reason, "closed by peer in the middle of a frame");
-}
-
-TEST_F(ConnectionTest, DeliversWhatThePeerSentBeforeItWent) {
-  Server server(reactor_, directory_.socket());
-  auto connection = connect(directory_.socket());
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->opened == 1; }));
-  connection->send(frame_header(40), bytes_of("last words"), Flush::kLater);
-  connection->close("done");
-  // The peer is gone, and its own send finds out before its read does.
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->closed == 1; }));
-  for (int i = 0; i < 3; ++i) server.connections[0]->send(frame_header(41), bytes_of("too late"));
-  ASSERT_TRUE(pump(reactor_, [&] { return server.recorder->closed == 1; }));
-  ASSERT_EQ(server.recorder->frames.size(), 1u);
-  EXPECT_EQ(server.recorder->frames[0].payload, "last words");
-  EXPECT_EQ(client_->close_reason, "closed here: done");
-  EXPECT_EQ(server.recorder->close_reason, "closed by peer");
-}
-
-TEST_F(ConnectionTest, ClosesFromInsideItsOwnCallbackWithoutFurtherFrames) {
-  Server server(reactor_, directory_.socket());
-  server.recorder->when_frame = [&](Connection& connection, const ReceivedFrame&) {
-    connection.close("enough");
-    server.connections.clear();  // our last pointer to it
-  };
-  auto connection = connect(directory_.socket());
-  for (int i = 0; i < 10; ++i) connection->send(frame_header(40), bytes_of("x"), Flush::kLater);
-  ASSERT_TRUE(pump(reactor_, [&] { return server.recorder->closed == 1 && client_->closed == 1; }));
-  EXPECT_EQ(server.recorder->frames.size(), 1u);
-}
-
-TEST_F(ConnectionTest, LetsGoOfItsDelegateAndItselfOnceClosed) {
-  Server server(reactor_, directory_.socket());
-  std::weak_ptr<Connection> weak;
-  std::weak_ptr<Recorder> delegate = client_;
-  {
-    auto connection = connect(directory_.socket());
-    weak = connection;
-    ASSERT_TRUE(pump(reactor_, [&] { return client_->opened == 1; }));
-    connection->close("test");
-  }
-  client_.reset();
-  ASSERT_TRUE(pump(reactor_, [&] { return server.recorder->closed == 1; }));
-  EXPECT_TRUE(weak.expired());
-  EXPECT_TRUE(delegate.expired());
-}
-
 TEST_F(ConnectionTest, AnswersPings) {
   Server server(reactor_, directory_.socket());
   auto connection = connect(directory_.socket());
@@ -378,20 +158,6 @@ TEST_F(ConnectionTest, PassesDescriptors) {
   char received = 0;
   ASSERT_EQ(::read(read_end.get(), &received, 1), 1);
   EXPECT_EQ(received, 'x');
-}
-
-TEST_F(ConnectionTest, ClosesWhenTooManyDescriptorsCome) {
-  Server server(reactor_, directory_.socket());
-  server.recorder->when_open = [&](Connection& connection) {
-    const int fds[] = {0, 1, 2};
-    connection.send_with_fds(frame_header(64), bytes_of("three"), fds);
-  };
-  ConnectionLimits limits;
-  limits.max_received_fds = 1;
-  auto connection = connect(directory_.socket(), hello_with(), {}, limits);
-  ASSERT_TRUE(pump(reactor_, [&] { return client_->closed == 1; }));
-  EXPECT_NE(client_->close_reason.find("descriptors"), std::string::npos);
-  EXPECT_TRUE(client_->fds.empty());
 }
 
 TEST_F(ConnectionTest, ManyThreadsMaySend) {

@@ -96,8 +96,9 @@ class ByteWriter {
   ByteWriter& u64(std::uint64_t v) { return number(v); }
   ByteWriter& i64(std::int64_t v) { return number(v); }
   ByteWriter& raw(const void* data, std::size_t length) {
-    const auto* first = static_cast<const std::byte*>(data);
-    out_.insert(out_.end(), first, first + length);
+    const std::size_t at = out_.size();
+    out_.resize(at + length);
+    if (length > 0) std::memcpy(out_.data() + at, data, length);
     return *this;
   }
   ByteWriter& blob(std::span<const std::byte> data) {

@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <map>
 #include <mutex>
 #include <stdexcept>
 #include <system_error>
@@ -23,6 +22,7 @@
 #include <vector>
 
 #include "wire/socket.h"
+#include "wire/timer_queue.h"
 
 namespace aktis::wire {
 namespace {
@@ -68,9 +68,7 @@ struct Reactor::Impl {
   std::mutex mutex_;  // guards what follows; never held while a callback runs
   std::unordered_map<int, Registration> registrations_;
   std::uint32_t next_generation_ = 1;
-  std::map<std::pair<TimePoint, TimerId>, std::function<void()>> timers_;
-  std::unordered_map<TimerId, TimePoint> timer_deadlines_;
-  TimerId next_timer_ = 1;
+  TimerQueue timers_;
   TimePoint armed_for_ = TimePoint::max();  // what the timerfd is set to
   TimePoint flush_due_ = TimePoint::max();
   std::vector<std::function<void()>> posted_;
@@ -129,8 +127,7 @@ void Reactor::Impl::drain_wake() {
 
 // Makes the timerfd fire no later than the earliest timer or flush. Setting it also clears an expiry.
 void Reactor::Impl::arm_locked() {
-  const TimePoint earliest =
-      std::min(timers_.empty() ? TimePoint::max() : timers_.begin()->first.first, flush_due_);
+  const TimePoint earliest = std::min(timers_.earliest(), flush_due_);
   if (earliest >= armed_for_) return;
   armed_for_ = earliest;
   itimerspec spec{};
@@ -231,11 +228,9 @@ int Reactor::Impl::run_timers() {
     std::function<void()> callback;
     {
       const std::lock_guard lock(mutex_);
-      if (timers_.empty() || timers_.begin()->first.first > now) break;
-      auto first = timers_.extract(timers_.begin());
-      timer_deadlines_.erase(first.key().second);
-      callback = std::move(first.mapped());
+      callback = timers_.take_due(now);
     }
+    if (!callback) break;
     callback();
     ++ran;
   }
@@ -304,21 +299,16 @@ Reactor::TimerId Reactor::call_after(std::chrono::milliseconds delay, std::funct
   check_process();
   const TimePoint due = Clock::now() + delay;
   const std::lock_guard lock(impl_->mutex_);
-  const TimerId id = impl_->next_timer_++;
-  impl_->timers_.emplace(std::pair{due, id}, std::move(callback));
-  impl_->timer_deadlines_.emplace(id, due);
+  const TimerId id = impl_->timers_.add(due, std::move(callback));
   impl_->arm_locked();
   return id;
 }
 
 void Reactor::cancel(TimerId timer) {
   if (impl_->forked()) return;
-  decltype(impl_->timers_)::node_type cancelled;  // destroyed after the lock is released
+  std::function<void()> cancelled;  // destroyed after the lock is released
   const std::lock_guard lock(impl_->mutex_);
-  const auto found = impl_->timer_deadlines_.find(timer);
-  if (found == impl_->timer_deadlines_.end()) return;
-  cancelled = impl_->timers_.extract({found->second, timer});
-  impl_->timer_deadlines_.erase(found);
+  cancelled = impl_->timers_.cancel(timer);
 }
 
 void Reactor::post(std::function<void()> callback) {

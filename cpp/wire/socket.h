@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "wire/endpoint.h"
+
 namespace aktis::wire {
 
 class UniqueFd {
@@ -37,16 +39,6 @@ struct PeerCredentials {
 };
 
 PeerCredentials peer_credentials(int fd);
-
-// "unix:/path", "unix:@name" is refused (abstract names outlive no process but bypass file modes);
-// "tcp:1.2.3.4:80", "tcp:[::1]:80". Throws std::invalid_argument that names the address.
-struct Endpoint {
-  bool is_unix = false;
-  std::string path;  // unix
-  std::string host;  // tcp
-  std::uint16_t port = 0;
-};
-Endpoint parse_endpoint(const std::string& address);
 
 // What follows works on non-blocking, close-on-exec sockets and repeats calls that a signal interrupted.
 

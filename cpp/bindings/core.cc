@@ -1,0 +1,513 @@
+// aktis._core.Core.
+#include "core/core.h"
+
+#include <pybind11/stl.h>
+#include <unistd.h>
+
+#include "bindings/tasks.h"
+
+namespace aktis::bindings {
+namespace {
+
+constexpr std::chrono::milliseconds kSignalSlice{100};
+
+std::shared_ptr<Core>& running() {
+  static auto* core = new std::shared_ptr<Core>();  // outlives static destruction on purpose
+  return *core;
+}
+
+// Python owns the core through this; the process's ObjectRefs keep it alive too.
+struct PyCore {
+  std::shared_ptr<Core> core;
+  pid_t pid = getpid();
+  std::deque<py::object> posted;  // events of Python's own, under the GIL
+
+  Core& get() const {
+    if (getpid() != pid) {
+      throw std::runtime_error(
+          "this process was forked from one that uses Aktis; it must not use its parent's connection. Call "
+          "aktis.init() in the child or start it with the 'spawn' method");
+    }
+    return *core;
+  }
+};
+
+PyCore make_core(int role, const py::bytes& worker_id, std::string token, std::string raylet_address,
+                 std::size_t inline_limit_bytes, std::size_t inline_arguments_limit_bytes, int linger_us,
+                 int lease_grace_ms, std::uint32_t max_pipeline_depth, std::size_t max_in_flight_bytes,
+                 int blocked_after_ms) {
+  core::CoreConfig config;
+  config.role = static_cast<wire::Role>(role);
+  config.worker = id_from<WorkerId>(worker_id);
+  config.token = std::move(token);
+  config.raylet_address = std::move(raylet_address);
+  config.inline_limit_bytes = inline_limit_bytes;
+  config.inline_arguments_limit_bytes = inline_arguments_limit_bytes;
+  config.linger = std::chrono::microseconds(linger_us);
+  config.scheduling.lease_grace = std::chrono::milliseconds(lease_grace_ms);
+  config.scheduling.max_depth = max_pipeline_depth;
+  config.max_in_flight_bytes = max_in_flight_bytes;
+  config.blocked_after = std::chrono::milliseconds(blocked_after_ms);
+  PyCore self{std::make_shared<Core>(std::move(config)), getpid(), {}};
+  set_current_core(self.core);
+  return self;
+}
+
+// ---- objects ----
+
+py::object get(PyCore& self, const py::sequence& refs, double timeout_s) {
+  const std::vector<ObjectId> ids = ids_of(refs);
+  if (!wait_readable(self.get(), ids, deadline_after(timeout_s))) return py::none();
+  py::list values(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const auto value = self.core->read(ids[i]);
+    if (!value) throw py::value_error("object " + ids[i].hex() + " cannot be read");
+    values[i] = deserialize(self.core, ids[i], *value, Cover::by_object(ids[i]));
+  }
+  return values;
+}
+
+py::list wait_ready(PyCore& self, const py::sequence& refs, std::size_t num_returns, double timeout_s, bool fetch) {
+  const std::vector<ObjectId> ids = ids_of(refs);
+  Core& core = self.get();
+  const auto deadline = deadline_after(timeout_s);
+  core::WaitGroup group;
+  core.attach(group, ids, num_returns, fetch);
+  struct Detach {
+    Core& core;
+    core::WaitGroup& group;
+    const std::vector<ObjectId>& ids;
+    ~Detach() { core.detach(group, ids); }
+  } const detach{core, group, ids};
+  wait_with_signals(core, group.waiter, deadline);
+  py::list flags(ids.size());
+  const std::vector<bool> ready = core.ready_flags(ids);
+  for (std::size_t i = 0; i < ids.size(); ++i) flags[i] = py::bool_(ready[i]);
+  return flags;
+}
+
+// ---- submitting ----
+
+void wait_for_room(Core& core) {
+  if (core.has_room()) return;
+  wire::Waiter waiter;
+  core.attach_room(waiter);
+  struct Detach {
+    Core& core;
+    wire::Waiter& waiter;
+    ~Detach() { core.detach_room(waiter); }
+  } const detach{core, waiter};
+  wait_with_signals(core, waiter, wire::TimePoint::max());
+}
+
+py::object submit_call(PyCore& self, const ActorId& actor, const PyTaskTemplate& shape, const py::tuple& args,
+                       const py::object& kwargs) {
+  Core& core = self.get();
+  wait_for_room(core);
+  PreparedCall call;
+  prepare_call(self.core, shape, args, kwargs, call);
+  call.submission.actor = actor;
+  const std::vector<ObjectId> returns = core.submit(std::move(call.submission));
+  if (returns.empty()) return py::none();
+  if (returns.size() == 1) return py::reinterpret_steal<py::object>(make_object_ref(self.core, returns[0]));
+  py::list refs;
+  for (const ObjectId& id : returns) refs.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, id)));
+  return refs;
+}
+
+py::tuple encode_creation(PyCore& self, const PyTaskTemplate& shape, const py::bytes& actor_id, const py::tuple& args,
+                          const py::object& kwargs, double timeout_s) {
+  PreparedCall call;
+  prepare_call(self.core, shape, args, kwargs, call);
+  call.submission.actor = id_from<ActorId>(actor_id);
+  std::vector<ObjectId> arguments;
+  py::list held;
+  for (const core::Argument& argument : call.submission.arguments) {
+    arguments.push_back(argument.ref.id);
+    self.core->add_local(argument.ref.id);
+    held.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, argument.ref.id)));
+  }
+  for (const ObjectId& nested : call.submission.nested) {
+    self.core->add_local(nested);
+    held.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, nested)));
+  }
+  // Existence is enough: large values stay in shared memory.
+  core::WaitGroup group;
+  self.core->attach(group, arguments, arguments.size(), false);
+  const bool in_time = wait_with_signals(*self.core, group.waiter, deadline_after(timeout_s));
+  self.core->detach(group, arguments);
+  if (!in_time) throw py::value_error("the constructor's arguments were not ready in time");
+  const auto payload = self.core->encode_creation(call.submission, self.core->next_task_id());
+  return py::make_tuple(py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size()), held);
+}
+
+// ---- executing ----
+
+py::object next_task(PyCore& self, const std::string& group, double timeout_s) {
+  Core& core = self.get();
+  const auto deadline = deadline_after(timeout_s);
+  wire::Waiter waiter;
+  for (;;) {
+    core::TaskHandle task = core.next_task(group, waiter);
+    if (task) return py::cast(PyTask{self.core, std::move(task)});
+    bool woken;
+    {
+      const py::gil_scoped_release release;
+      Core::BlockScope scope(core);
+      woken = core.wait(waiter, deadline, scope);
+    }
+    core.detach_group(group, waiter);
+    if (!woken || core.closed()) return py::none();
+    waiter.reset();
+  }
+}
+
+void finish(PyCore& self, PyTask& task, const py::tuple& values) {
+  std::vector<core::ResultParts> results(values.size());
+  const auto deadline = deadline_after(60);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    Serialized serialized;
+    serialize(values[i], true, serialized);
+    std::optional<std::string> problem;
+    if (serialized.parts.size() <= self.core->config().inline_limit_bytes) {
+      problem = self.core->make_result(task.task, static_cast<std::uint32_t>(i), serialized.parts, deadline, results[i]);
+    } else {
+      const py::gil_scoped_release release;
+      problem = self.core->make_result(task.task, static_cast<std::uint32_t>(i), serialized.parts, deadline, results[i]);
+    }
+    if (problem) {
+      const py::object error = hooks().store_full(*problem);
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+      throw py::error_already_set();
+    }
+  }
+  self.core->finish(task.task, core::TaskStatus::kOk, std::move(results), {});
+}
+
+void fail(PyCore& self, PyTask& task, const py::bytes& error, bool cancelled, const std::string& text) {
+  std::vector<core::ResultParts> results(1);
+  results[0].value = core::OwnedValue::make(core::ValueKind::kError, view_of(error), {});
+  self.core->finish(task.task, cancelled ? core::TaskStatus::kCancelled : core::TaskStatus::kError,
+                    std::move(results), text);
+}
+
+// ---- control ----
+
+py::object call(PyCore& self, const py::bytes& request, std::uint64_t request_id, double timeout_s) {
+  Core& core = self.get();
+  Core::Call pending;
+  core.begin_call(request_id, view_of(request), pending);
+  struct End {
+    Core& core;
+    std::uint64_t request_id;
+    ~End() { core.end_call(request_id); }
+  } const end{core, request_id};
+  const bool answered = wait_with_signals(core, pending.waiter, deadline_after(timeout_s));
+  if (pending.failed) {
+    PyErr_SetString(PyExc_ConnectionError, "the raylet is gone");
+    throw py::error_already_set();
+  }
+  if (!answered) return py::none();
+  return py::bytes(pending.answer);
+}
+
+py::list next_events(PyCore& self, double timeout_s) {
+  py::list all;
+  while (!self.posted.empty()) {
+    all.append(self.posted.front());
+    self.posted.pop_front();
+  }
+  std::vector<core::Event> events;
+  {
+    const auto deadline = all.empty() ? deadline_after(timeout_s) : wire::Clock::now();
+    const py::gil_scoped_release release;
+    events = self.core->next_events(deadline);
+  }
+  for (const py::handle event : to_python(events)) all.append(event);
+  while (!self.posted.empty()) {
+    all.append(self.posted.front());
+    self.posted.pop_front();
+  }
+  return all;
+}
+
+void connection_error(const std::exception& error) {
+  PyErr_SetString(PyExc_ConnectionError, error.what());
+  throw py::error_already_set();
+}
+
+template <typename Step>
+void connecting(Step step) {
+  try {
+    const py::gil_scoped_release release;
+    step();
+  } catch (const std::exception& error) {
+    connection_error(error);
+  }
+}
+
+py::dict statistics(PyCore& self) {
+  py::dict all;
+  for (const auto& [name, value] : self.core->statistics()) all[py::str(name)] = value;
+  return all;
+}
+
+py::list references(PyCore& self, std::size_t limit) {
+  py::list all;
+  for (const auto& [id, counts] : self.core->references(limit)) {
+    py::dict one;
+    one["object_id"] = to_bytes(id);
+    one["owner"] = to_bytes(counts.owner);
+    one["local"] = counts.local;
+    one["task_uses"] = counts.task_uses;
+    one["containers"] = counts.containers;
+    one["return_holds"] = counts.return_holds;
+    one["borrowers"] = counts.borrowers;
+    all.append(one);
+  }
+  return all;
+}
+
+std::vector<std::uint64_t> idle_leases(PyCore& self) { return self.core->idle_leases(); }
+
+using Class = py::class_<PyCore>;
+
+void bind_life(Class& type) {
+  type.def(py::init(&make_core), py::kw_only(), py::arg("role"), py::arg("worker_id"), py::arg("token"),
+           py::arg("raylet_address"), py::arg("inline_limit_bytes") = 100 << 10,
+           py::arg("inline_arguments_limit_bytes") = 1 << 20, py::arg("linger_us") = 1000,
+           py::arg("lease_grace_ms") = 1000, py::arg("max_pipeline_depth") = 128,
+           py::arg("max_in_flight_bytes") = 1u << 30, py::arg("blocked_after_ms") = 5)
+      .def("connect_raylet",
+           [](PyCore& self, double timeout_s) {
+             connecting([&] { self.core->connect_raylet(deadline_after(timeout_s)); });
+           },
+           py::arg("timeout_s"))
+      .def("listen", [](PyCore& self, const std::string& dir) { return self.core->listen(dir); }, py::arg("sockets_dir"))
+      .def("connect_plasma",
+           [](PyCore& self, const std::string& address, double timeout_s) {
+             connecting([&] { self.core->connect_plasma(address, deadline_after(timeout_s)); });
+           },
+           py::arg("address"), py::arg("timeout_s"))
+      .def("set_identity",
+           [](PyCore& self, const py::bytes& node, const py::bytes& job) {
+             self.core->set_identity(id_from<NodeId>(node), id_from<JobId>(job));
+           },
+           py::kw_only(), py::arg("node_id"), py::arg("job_id"))
+      .def("close",
+           [](PyCore& self) {
+             const py::gil_scoped_release release;
+             if (getpid() == self.pid) self.core->close();
+             if (running() == self.core) set_current_core(nullptr);
+           })
+      .def("set_hooks",
+           [](PyCore&, const py::object& serialize_hook, const py::object& load_error, const py::object& store_full) {
+             hooks() = {serialize_hook, load_error, store_full};
+           },
+           py::kw_only(), py::arg("serialize"), py::arg("load_error"), py::arg("store_full"))
+      .def("call", &call, py::arg("request"), py::arg("request_id"), py::arg("timeout_s"))
+      .def("next_request_id", [](PyCore& self) { return self.core->next_request_id(); })
+      .def("notify", [](PyCore& self, const py::bytes& message) { self.get().notify(view_of(message)); })
+      .def("next_events", &next_events, py::arg("timeout_s"))
+      .def("post_event",
+           [](PyCore& self, const py::tuple& event) {
+             self.posted.push_back(event);
+             self.core->post_wake();
+           })
+      .def("statistics", &statistics)
+      .def("references", &references, py::arg("limit"));
+}
+
+void bind_objects(Class& type) {
+  type.def("put", [](PyCore& self, const py::object& value) { return self.get(), put_value(self.core, value); })
+      .def("get", &get, py::arg("refs"), py::arg("timeout_s"))
+      .def("wait", &wait_ready, py::arg("refs"), py::arg("num_returns"), py::arg("timeout_s"), py::arg("fetch_local"))
+      .def("is_ready", [](PyCore& self, const py::object& ref) { return self.get().ready(ids_of(py::make_tuple(ref))[0]); })
+      .def("watch", [](PyCore& self, const py::object& ref) { return self.get().watch(ids_of(py::make_tuple(ref))[0]); })
+      .def("watch_free", [](PyCore& self, const py::object& ref) { self.get().watch_free(ids_of(py::make_tuple(ref))[0]); })
+      .def("free",
+           [](PyCore& self, const py::sequence& refs, const py::bytes& error) {
+             self.get().free(ids_of(refs), view_of(error));
+           })
+      .def("fail_object",
+           [](PyCore& self, const py::bytes& id, const py::bytes& error) {
+             self.core->fail_object(id_from<ObjectId>(id), view_of(error));
+           })
+      .def("reconstruct", [](PyCore& self, const py::bytes& id) { return self.core->reconstruct(id_from<ObjectId>(id)); })
+      .def("pending_object",
+           [](PyCore& self) {
+             return py::reinterpret_steal<py::object>(make_object_ref(self.core, self.get().pending_object()));
+           })
+      .def("complete_object", [](PyCore& self, const py::object& ref, const py::object& value) {
+        Serialized serialized;
+        serialize(value, true, serialized);
+        self.core->complete_object(ids_of(py::make_tuple(ref))[0], serialized.parts);
+      });
+}
+
+void bind_submitting(Class& type) {
+  type.def("submit",
+           [](PyCore& self, const PyTaskTemplate& shape, const py::tuple& args, const py::object& kwargs) {
+             return submit_call(self, ActorId{}, shape, args, kwargs);
+           })
+      .def("submit_actor",
+           [](PyCore& self, const py::bytes& actor, const PyTaskTemplate& shape, const py::tuple& args,
+              const py::object& kwargs) { return submit_call(self, id_from<ActorId>(actor), shape, args, kwargs); })
+      .def("encode_creation", &encode_creation)
+      .def("add_lease",
+           [](PyCore& self, std::uint64_t key, std::uint64_t lease, const py::bytes& worker, const std::string& address) {
+             self.core->add_lease(key, lease, id_from<WorkerId>(worker), address);
+           })
+      .def("drop_lease", [](PyCore& self, std::uint64_t lease) { return self.core->drop_lease(lease); })
+      .def("break_lease",
+           [](PyCore& self, std::uint64_t lease, const std::string& reason) { self.core->break_lease(lease, reason); })
+      .def("idle_leases", &idle_leases)
+      .def("fail_class",
+           [](PyCore& self, std::uint64_t key, const py::bytes& error) { return self.core->fail_class(key, view_of(error)); })
+      .def("resubmit",
+           [](PyCore& self, const py::bytes& task, int delay_ms) {
+             return self.core->resubmit(id_from<TaskId>(task), std::chrono::milliseconds(delay_ms));
+           },
+           py::arg("task_id"), py::arg("delay_ms") = 0)
+      .def("fail_task",
+           [](PyCore& self, const py::bytes& task, const py::bytes& error) {
+             return self.core->fail_task(id_from<TaskId>(task), view_of(error));
+           })
+      .def("cancel",
+           [](PyCore& self, const py::bytes& task, bool recursive, const py::bytes& error) {
+             return static_cast<int>(self.core->cancel(id_from<TaskId>(task), recursive, view_of(error)));
+           })
+      .def("worker_of",
+           [](PyCore& self, const py::bytes& task) -> py::object {
+             const auto place = self.core->worker_of(id_from<TaskId>(task));
+             if (!place) return py::none();
+             return py::make_tuple(to_bytes(place->first), place->second);
+           })
+      .def("children_of", [](PyCore& self, const py::bytes& task) {
+        py::list ids;
+        for (const TaskId& id : self.core->children_of(id_from<TaskId>(task))) ids.append(to_bytes(id));
+        return ids;
+      });
+}
+
+void bind_actors(Class& type) {
+  type.def("actor_connect",
+           [](PyCore& self, const py::bytes& actor, std::uint64_t incarnation, const py::bytes& worker,
+              const std::string& address) {
+             self.core->actor_connect(id_from<ActorId>(actor), incarnation, id_from<WorkerId>(worker), address);
+           })
+      .def("actor_pause", [](PyCore& self, const py::bytes& actor) { self.core->actor_pause(id_from<ActorId>(actor)); })
+      .def("actor_fail",
+           [](PyCore& self, const py::bytes& actor, const py::bytes& error) {
+             return self.core->actor_fail(id_from<ActorId>(actor), view_of(error));
+           })
+      .def("actor_set",
+           [](PyCore& self, const py::bytes& actor, bool out_of_order) {
+             self.core->actor_set(id_from<ActorId>(actor), out_of_order);
+           })
+      .def("actor_pending_calls",
+           [](PyCore& self, const py::bytes& actor) { return self.core->actor_pending_calls(id_from<ActorId>(actor)); });
+}
+
+void bind_executing(Class& type) {
+  type.def("next_task", &next_task, py::arg("group"), py::arg("timeout_s"))
+      .def("begin", [](PyCore& self, PyTask& task) { self.core->begin_execution(task.task); })
+      .def("take_tasks",
+           [](PyCore& self, std::size_t limit) {
+             py::list tasks;
+             for (auto& task : self.core->take_tasks(limit)) tasks.append(PyTask{self.core, std::move(task)});
+             return tasks;
+           })
+      .def("task_fd", [](PyCore& self) { return self.core->poll_fd(); })
+      .def("poll",
+           [](PyCore& self) {
+             const py::gil_scoped_release release;
+             self.core->poll_now();
+           })
+      .def("finish", &finish)
+      .def("fail", &fail, py::arg("task"), py::arg("error"), py::arg("cancelled") = false, py::arg("text") = "")
+      .def("load_creation",
+           [](PyCore& self, const py::bytes& payload) { return PyTask{self.core, self.core->load_creation(view_of(payload))}; })
+      .def("set_groups", [](PyCore& self, const std::vector<std::string>& groups) { self.core->set_groups(groups); })
+      .def("set_accepting", [](PyCore& self, bool accepting) { self.core->set_accepting(accepting); })
+      .def("set_actor", [](PyCore& self, const py::bytes& actor) { self.core->set_actor(id_from<ActorId>(actor)); })
+      .def("drain_executor", [](PyCore& self) { return self.core->drain_executor(); })
+      .def("current_task_id", [](PyCore&) { return to_bytes(Core::current_task); })
+      .def("record_span",
+           [](PyCore& self, const std::string& name, std::int64_t start, std::int64_t end) {
+             self.core->record_span(name, start, end);
+           })
+      .def("flush_events", [](PyCore& self) { self.core->flush_task_events(); });
+}
+
+}  // namespace
+
+std::shared_ptr<Core> current_core() { return running(); }
+void set_current_core(std::shared_ptr<Core> core) { running() = std::move(core); }
+std::shared_ptr<Core> require_core() {
+  if (!running()) {
+    throw std::runtime_error("an ObjectRef can only be loaded while Aktis is initialized: call aktis.init() first");
+  }
+  return running();
+}
+
+wire::TimePoint deadline_after(double timeout_s) {
+  if (timeout_s < 0 || timeout_s > 1e9) return wire::TimePoint::max();
+  return wire::Clock::now() + std::chrono::duration_cast<wire::Clock::duration>(std::chrono::duration<double>(timeout_s));
+}
+
+bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadline) {
+  if (waiter.completed()) return true;
+  Core::BlockScope scope(core);
+  for (;;) {
+    const auto now = wire::Clock::now();
+    bool done;
+    {
+      const py::gil_scoped_release release;
+      // A signal interrupts a poll but not a sleep on a condition variable: hence slices.
+      done = core.wait(waiter, deadline - now > kSignalSlice ? now + kSignalSlice : deadline, scope);
+    }
+    if (done) return true;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (core.closed()) throw std::runtime_error("Aktis was shut down while this thread was waiting");
+    if (wire::Clock::now() >= deadline) return false;
+  }
+}
+
+bool wait_readable(Core& core, const std::vector<ObjectId>& ids, wire::TimePoint deadline) {
+  core::WaitGroup group;
+  core.attach(group, ids, ids.size(), true);
+  if (group.waiter.completed()) return true;
+  struct Detach {
+    Core& core;
+    core::WaitGroup& group;
+    const std::vector<ObjectId>& ids;
+    ~Detach() { core.detach(group, ids); }
+  } const detach{core, group, ids};
+  return wait_with_signals(core, group.waiter, deadline);
+}
+
+void bind_core(py::module_& module) {
+  module.attr("CANCEL_UNKNOWN") = static_cast<int>(Core::Cancelled::kUnknown);
+  module.attr("CANCEL_DONE") = static_cast<int>(Core::Cancelled::kDone);
+  module.attr("CANCEL_SENT") = static_cast<int>(Core::Cancelled::kSent);
+  Class type(module, "Core");
+  bind_life(type);
+  bind_objects(type);
+  bind_submitting(type);
+  bind_actors(type);
+  bind_executing(type);
+  module.def("collect_references", [](const py::object& function) {
+    Collector collecting;
+    py::object result = function();
+    const auto core = require_core();
+    py::list refs;
+    for (const RefId& ref : collecting.refs) {
+      core->add_local(ref.id);
+      refs.append(py::reinterpret_steal<py::object>(make_object_ref(core, ref.id)));
+    }
+    return py::make_tuple(result, refs);
+  });
+}
+
+}  // namespace aktis::bindings

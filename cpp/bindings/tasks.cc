@@ -1,0 +1,297 @@
+// Tasks between Python and the core: preparing calls, loading arguments.
+#include "bindings/tasks.h"
+
+#include <random>
+
+namespace aktis::bindings {
+namespace {
+
+// How long a put may wait for room in the store before it is refused.
+constexpr double kStoreTimeoutSeconds = 60;
+
+core::TraceContext next_trace() {
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  core::TraceContext trace = Core::current_trace;
+  const bool root = Core::current_task.is_nil();
+  const std::uint64_t words[3] = {random(), random(), random()};
+  if (root) std::memcpy(trace.data, words, 16);
+  std::memcpy(trace.data + 16, &words[2], 8);
+  return trace;
+}
+
+core::Argument argument_for(const std::shared_ptr<Core>& core, PyObject* ref, std::uint16_t position) {
+  core::Argument argument;
+  argument.position = position;
+  argument.ref = core->ref_of(id_of(ref));
+  return argument;
+}
+
+// Replaces references by None, remembering where they go.
+py::tuple take_references(const std::shared_ptr<Core>& core, const py::tuple& args, PreparedCall& out) {
+  py::tuple replaced = args;
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    PyObject* item = PyTuple_GET_ITEM(args.ptr(), static_cast<Py_ssize_t>(i));
+    if (!is_object_ref(item)) continue;
+    if (replaced.is(args)) {
+      replaced = py::tuple(args.size());
+      for (std::size_t j = 0; j < args.size(); ++j) replaced[j] = args[j];
+    }
+    out.submission.arguments.push_back(argument_for(core, item, static_cast<std::uint16_t>(i)));
+    replaced[i] = py::none();
+  }
+  return replaced;
+}
+
+py::dict take_references(const std::shared_ptr<Core>& core, const py::dict& kwargs, PreparedCall& out) {
+  py::dict replaced;
+  for (const auto& [key, item] : kwargs) {
+    if (!is_object_ref(item.ptr())) {
+      replaced[key] = item;
+      continue;
+    }
+    core::Argument argument = argument_for(core, item.ptr(), core::kKeywordPosition);
+    argument.keyword = py::cast<std::string>(key);
+    out.submission.arguments.push_back(std::move(argument));
+  }
+  return replaced;
+}
+
+// The bytes that an argument would take, as far as they can be told without serializing it twice.
+bool is_large(const std::shared_ptr<Core>& core, py::handle value) {
+  Serialized serialized;
+  serialize(value, true, serialized);
+  return serialized.parts.size() > core->config().inline_limit_bytes;
+}
+
+// Exchanges arguments larger than the inline limit for references to stored objects.
+void store_large(const std::shared_ptr<Core>& core, py::tuple& args, py::dict& kwargs, PreparedCall& out) {
+  py::tuple smaller(args.size());
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    py::object item = args[i];
+    if (!is_object_ref(item.ptr()) && is_large(core, item)) {
+      item = put_value(core, item);
+      out.held.push_back(item);
+    }
+    smaller[i] = item;
+  }
+  py::dict smaller_kwargs;
+  for (const auto& [key, item] : kwargs) {
+    py::object value = py::reinterpret_borrow<py::object>(item);
+    if (!is_object_ref(value.ptr()) && is_large(core, value)) {
+      value = put_value(core, value);
+      out.held.push_back(value);
+    }
+    smaller_kwargs[key] = value;
+  }
+  args = smaller;
+  kwargs = smaller_kwargs;
+}
+
+void serialize_arguments(const std::shared_ptr<Core>& core, const py::tuple& args, const py::dict& kwargs,
+                         PreparedCall& out, Serialized& serialized) {
+  out.submission.arguments.clear();
+  const py::tuple positional = take_references(core, args, out);
+  if (kwargs.empty()) {
+    serialize(positional, false, serialized);
+  } else {
+    py::list both;
+    both.append(positional);
+    both.append(take_references(core, kwargs, out));
+    serialize(both, false, serialized);
+  }
+}
+
+const std::vector<std::byte>& empty_arguments() {
+  static const std::vector<std::byte> pickled = [] {
+    Serialized serialized;
+    serialize(py::tuple(), false, serialized);
+    return std::vector<std::byte>(serialized.parts.inband.begin(), serialized.parts.inband.end());
+  }();
+  return pickled;
+}
+
+// ---- loading ----
+
+// Brings arguments that live in shared memory here; each stays referenced until release_arguments().
+void fetch_arguments(PyTask& self) {
+  std::vector<ObjectId> ids;
+  for (const core::ArgumentMessage& argument : self.task->message.arguments) {
+    if (!argument.in_plasma) continue;
+    self.core->adopt_reference(argument.ref, Cover::by_task(self.task->message.id, self.task->owner));
+    self.core->note_in_plasma(argument.ref.id);
+    ids.push_back(argument.ref.id);
+  }
+  if (!ids.empty()) wait_readable(*self.core, ids, wire::TimePoint::max());
+}
+
+py::object load_argument(PyTask& self, const core::ArgumentMessage& argument) {
+  const Cover by_task = Cover::by_task(self.task->message.id, self.task->owner);
+  if (!argument.in_plasma) {
+    const auto value = core::OwnedValue::copy_of(argument.value);
+    return deserialize(self.core, argument.ref.id, {value, value->view(), false}, by_task);
+  }
+  const auto value = self.core->read(argument.ref.id);
+  if (!value) throw py::value_error("argument " + argument.ref.id.hex() + " cannot be read");
+  return deserialize(self.core, argument.ref.id, *value, by_task);
+}
+
+void place_arguments(PyTask& self, py::tuple& args, py::dict& kwargs) {
+  if (self.task->message.arguments.empty()) return;
+  fetch_arguments(self);
+  struct Release {
+    PyTask& self;
+    ~Release() {
+      for (const core::ArgumentMessage& argument : self.task->message.arguments) {
+        if (argument.in_plasma) self.core->drop_reference(argument.ref.id);
+      }
+    }
+  } const release{self};
+  py::list places(args);
+  for (const core::ArgumentMessage& argument : self.task->message.arguments) {
+    py::object value = load_argument(self, argument);
+    if (argument.position == core::kKeywordPosition) {
+      kwargs[py::str(argument.keyword.data(), argument.keyword.size())] = value;
+    } else if (argument.position < places.size()) {
+      places[argument.position] = value;
+    }
+  }
+  args = py::tuple(places);
+}
+
+py::tuple load_args(PyTask& self) {
+  const core::TaskMessage& message = self.task->message;
+  const auto view = core::parse_value(message.args);
+  if (!view) throw py::value_error("the arguments of task " + std::string(message.name) + " do not decode");
+  const auto& empty = empty_arguments();
+  py::tuple args;
+  py::dict kwargs;
+  if (view->inband.size() != empty.size() || std::memcmp(view->inband.data(), empty.data(), empty.size()) != 0) {
+    // Buffers of the arguments view memory that must live as long as they do.
+    auto value = view->buffers.empty() ? nullptr : core::OwnedValue::copy_of(message.args);
+    const core::Readable readable{value, value ? value->view() : message.args, false};
+    py::object loaded =
+        deserialize(self.core, ObjectId{}, readable, Cover::by_task(message.id, self.task->owner));
+    if (PyTuple_CheckExact(loaded.ptr())) {
+      args = py::reinterpret_steal<py::tuple>(loaded.release());
+    } else {
+      args = loaded[py::int_(0)];
+      kwargs = loaded[py::int_(1)];
+    }
+  }
+  place_arguments(self, args, kwargs);
+  return py::make_tuple(args, kwargs);
+}
+
+py::str text(std::string_view value) { return py::str(value.data(), value.size()); }
+
+std::shared_ptr<core::TaskTemplate> make_template(std::uint64_t class_key, const py::bytes& function_id,
+                                                  std::string name, std::string method, std::uint16_t num_returns,
+                                                  std::int32_t max_retries, int flags, std::string group,
+                                                  bool creation) {
+  auto shape = std::make_shared<core::TaskTemplate>();
+  shape->class_key = class_key;
+  shape->kind = creation          ? core::TaskKind::kActorCreation
+                : method.empty() ? core::TaskKind::kNormal
+                                 : core::TaskKind::kActorMethod;
+  shape->function = id_from<FunctionId>(function_id);
+  shape->name = std::move(name);
+  shape->method = std::move(method);
+  shape->concurrency_group = std::move(group);
+  shape->num_returns = num_returns;
+  shape->max_retries = max_retries;
+  shape->retry_on_error = (flags & 1) != 0;
+  shape->finish();
+  return shape;
+}
+
+}  // namespace
+
+py::object put_value(const std::shared_ptr<Core>& core, py::handle value) {
+  Serialized serialized;
+  serialize(value, true, serialized);
+  const ObjectId id = core->next_put_id();
+  std::optional<std::string> problem;
+  if (serialized.parts.size() <= core->config().inline_limit_bytes) {
+    problem = core->put(id, serialized.parts, wire::TimePoint::max());
+  } else {
+    const auto deadline = deadline_after(kStoreTimeoutSeconds);
+    const py::gil_scoped_release release;
+    problem = core->put(id, serialized.parts, deadline);
+  }
+  if (problem) {
+    const py::object error = hooks().store_full(*problem);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+    throw py::error_already_set();
+  }
+  return py::reinterpret_steal<py::object>(make_object_ref(core, id));
+}
+
+void prepare_call(const std::shared_ptr<Core>& core, const PyTaskTemplate& shape, const py::tuple& args,
+                  const py::object& kwargs, PreparedCall& out) {
+  py::tuple positional = args;
+  py::dict named = kwargs.is_none() ? py::dict() : py::reinterpret_borrow<py::dict>(kwargs);
+  Serialized serialized;
+  serialize_arguments(core, positional, named, out, serialized);
+  if (serialized.parts.size() > core->config().inline_limit_bytes) {
+    store_large(core, positional, named, out);
+    Serialized again;
+    serialize_arguments(core, positional, named, out, again);
+    if (again.parts.size() > core->config().inline_arguments_limit_bytes) {
+      throw py::value_error("the arguments of " + shape.shape->name + " take " +
+                            std::to_string(again.parts.size()) +
+                            " bytes although each is small; pass fewer of them or put() them together first");
+    }
+    out.submission.args = core::OwnedValue::make(again.parts.kind, again.parts.inband, again.parts.buffers);
+    serialized.parts.nested = std::move(again.parts.nested);
+  } else {
+    out.submission.args =
+        core::OwnedValue::make(serialized.parts.kind, serialized.parts.inband, serialized.parts.buffers);
+  }
+  for (const RefId& ref : serialized.parts.nested) out.submission.nested.push_back(ref.id);
+  out.submission.shape = shape.shape;
+  out.submission.parent = Core::current_task;
+  out.submission.trace = next_trace();
+}
+
+void bind_tasks(py::module_& module) {
+  module.attr("TASK_RETRY_ON_ERROR") = 1;
+  module.attr("TASK_KIND_NORMAL") = static_cast<int>(core::TaskKind::kNormal);
+  module.attr("TASK_KIND_ACTOR_CREATION") = static_cast<int>(core::TaskKind::kActorCreation);
+  module.attr("TASK_KIND_ACTOR_METHOD") = static_cast<int>(core::TaskKind::kActorMethod);
+
+  py::class_<PyTaskTemplate>(module, "TaskTemplate")
+      .def(py::init([](std::uint64_t class_key, const py::bytes& function_id, std::string name, std::string method,
+                       std::uint16_t num_returns, std::int32_t max_retries, int flags, std::string group,
+                       bool creation) {
+             return PyTaskTemplate{make_template(class_key, function_id, std::move(name), std::move(method),
+                                                 num_returns, max_retries, flags, std::move(group), creation)};
+           }),
+           py::kw_only(), py::arg("class_key"), py::arg("function_id"), py::arg("name"), py::arg("method") = "",
+           py::arg("num_returns") = 1, py::arg("max_retries") = 3, py::arg("flags") = 0,
+           py::arg("concurrency_group") = "", py::arg("creation") = false)
+      .def_property_readonly("name", [](const PyTaskTemplate& self) { return self.shape->name; });
+
+  py::class_<PyTask>(module, "Task")
+      .def_property_readonly("task_id", [](const PyTask& self) { return to_bytes(self.task->message.id); })
+      .def_property_readonly("parent_task_id", [](const PyTask& self) { return to_bytes(self.task->message.parent); })
+      .def_property_readonly("kind", [](const PyTask& self) { return static_cast<int>(self.task->message.kind); })
+      .def_property_readonly("function_id", [](const PyTask& self) { return to_bytes(self.task->message.function); })
+      .def_property_readonly("actor_id", [](const PyTask& self) { return to_bytes(self.task->message.actor); })
+      .def_property_readonly("job_id", [](const PyTask& self) { return to_bytes(self.task->message.job); })
+      .def_property_readonly("owner_worker_id", [](const PyTask& self) { return to_bytes(self.task->owner); })
+      .def_property_readonly("name", [](const PyTask& self) { return text(self.task->message.name); })
+      .def_property_readonly("method", [](const PyTask& self) { return text(self.task->message.method); })
+      .def_property_readonly("concurrency_group",
+                             [](const PyTask& self) { return text(self.task->message.concurrency_group); })
+      .def_property_readonly("num_returns", [](const PyTask& self) { return self.task->message.num_returns; })
+      .def_property_readonly("attempt", [](const PyTask& self) { return self.task->message.attempt; })
+      .def_property_readonly("trace",
+                             [](const PyTask& self) {
+                               return py::bytes(reinterpret_cast<const char*>(self.task->message.trace.data),
+                                                sizeof(self.task->message.trace.data));
+                             })
+      .def_property_readonly("cancelled", [](const PyTask& self) { return self.task->cancelled.load(); })
+      .def("load_args", &load_args);
+}
+
+}  // namespace aktis::bindings

@@ -1,0 +1,29 @@
+// Python's view of templates and of tasks to execute.
+#pragma once
+
+#include "bindings/python_core.h"
+
+namespace aktis::bindings {
+
+struct PyTaskTemplate {
+  std::shared_ptr<core::TaskTemplate> shape;
+};
+
+struct PyTask {
+  std::shared_ptr<Core> core;
+  core::TaskHandle task;
+};
+
+// The submission of one call: its arguments serialized, references among them collected. Large arguments are
+// stored as objects of their own; `held` keeps those until the submission has counted them.
+struct PreparedCall {
+  Core::Submission submission;
+  std::vector<py::object> held;
+};
+void prepare_call(const std::shared_ptr<Core>& core, const PyTaskTemplate& shape, const py::tuple& args,
+                  const py::object& kwargs, PreparedCall& out);
+
+// Stores a value; raises the hook's exception when the store has no room.
+py::object put_value(const std::shared_ptr<Core>& core, py::handle value);
+
+}  // namespace aktis::bindings

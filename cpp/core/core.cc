@@ -1,0 +1,207 @@
+// Life of the core: identity, connections, waiting, closing.
+#include "core/core.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/delegates.h"
+
+namespace aktis::core {
+
+thread_local TaskId Core::current_task;
+thread_local TraceContext Core::current_trace;
+thread_local bool Core::executing = false;
+
+namespace {
+
+// Serialized ClientMessage{set_blocked{blocked}} (field 6, a submessage whose field 1 is a bool).
+constexpr std::byte kSetBlocked[] = {std::byte{0x32}, std::byte{2}, std::byte{8}, std::byte{1}};
+constexpr std::byte kSetUnblocked[] = {std::byte{0x32}, std::byte{0}};
+
+}  // namespace
+
+Core::Core(CoreConfig config)
+    : config_(std::move(config)),
+      baton_(reactor_, config_.linger),
+      references_(config_.worker),
+      scheduling_(*this, config_.scheduling),
+      actor_calls_(*this, config_.actor_window) {
+  peer_delegate_ = std::make_shared<PeerDelegate>(*this);
+  raylet_delegate_ = std::make_shared<RayletDelegate>(*this);
+  reactor_.add_flush_hook([this] {
+    Guard guard(mutex_);
+    drain_drops();
+    dirty_.clear();  // the connections flush themselves in this round
+    urgent_ = false;
+    unlock_and_flush(guard);
+  });
+}
+
+Core::~Core() { close(); }
+
+void Core::set_identity(const NodeId& node, const JobId& job) {
+  Guard guard(mutex_);
+  node_ = node;
+  job_ = job;
+  task_events_.set_identity(config_.worker, node, job);
+}
+
+wire::Hello Core::hello() const {
+  wire::Hello hello;
+  hello.role = config_.role;
+  hello.sender = config_.worker;
+  hello.node = node_;
+  hello.token = config_.token;
+  hello.pid = static_cast<std::uint32_t>(getpid());
+  return hello;
+}
+
+wire::HandshakePolicy Core::policy() const {
+  wire::HandshakePolicy policy;
+  policy.self = hello();
+  policy.token = config_.token;
+  policy.accepted_roles = {wire::Role::kDriver, wire::Role::kWorker};
+  policy.required_uid = static_cast<std::uint32_t>(getuid());
+  return policy;
+}
+
+void Core::connect_raylet(wire::TimePoint deadline) {
+  raylet_ = wire::Connection::connect(reactor_, config_.raylet_address, hello(), WorkerId{}, raylet_delegate_);
+  baton_.wait(raylet_delegate_->opened(), deadline);
+  const std::string problem = raylet_delegate_->problem();
+  if (problem.empty()) return;
+  raylet_->close("given up");
+  throw CoreError("cannot talk to the raylet at " + config_.raylet_address + ": " + problem);
+}
+
+std::string Core::listen(const std::string& sockets_dir) {
+  const std::string address = "unix:" + sockets_dir + "/" + config_.worker.hex() + ".sock";
+  auto listener = wire::Listener::listen(
+      reactor_, address, [this](wire::UniqueFd fd, const wire::PeerCredentials&) {
+        wire::Connection::accept(reactor_, std::move(fd), policy(), peer_delegate_);
+      });
+  Guard guard(mutex_);
+  sockets_dir_ = sockets_dir;
+  listener_ = std::move(listener);
+  address_ = address;
+  return address;
+}
+
+void Core::connect_plasma(const std::string& address, wire::TimePoint deadline) {
+  plasma::ClientConfig config;
+  config.address = address;
+  config.hello = hello();
+  auto client =
+      std::make_unique<plasma::Client>(reactor_, baton_, config, std::make_shared<StoreListener>(*this));
+  client->connect(deadline);
+  Guard guard(mutex_);
+  plasma_ = std::move(client);
+}
+
+void Core::close() {
+  if (closed_.exchange(true)) return;
+  std::vector<std::shared_ptr<wire::Connection>> open;
+  {
+    Guard guard(mutex_);
+    for (auto& [worker, peer] : peers_) {
+      if (peer.connection) open.push_back(peer.connection);
+    }
+    for (auto& [connection, worker] : open_) open.push_back(connection->shared_from_this());
+    for (auto& [request, call] : calls_) {
+      call->failed = true;
+      call->waiter.complete();
+    }
+  }
+  if (listener_) listener_->close();
+  if (raylet_) raylet_->close("shut down");
+  for (auto& connection : open) connection->close("shut down");
+  events_.wake();
+}
+
+RefId Core::ref_of(const ObjectId& id) {
+  Guard guard(mutex_);
+  RefId ref{id, references_.owner_of(id), node_};
+  if (const ObjectEntry* known = find(id); known != nullptr && !known->owned) ref.node = known->node;
+  if (ref.owner.is_nil()) ref.owner = config_.worker;
+  return ref;
+}
+
+// ---- waiting ----
+
+Core::BlockScope::BlockScope(Core& core) : core_(core), began_(wire::Clock::now()) {}
+
+Core::BlockScope::~BlockScope() {
+  if (gave_back_) {
+    Guard guard(core_.mutex_);
+    --core_.blocked_threads_;
+  }
+  if (told_) core_.notify(kSetUnblocked);
+}
+
+bool Core::wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scope) {
+  flush_all();
+  if (waiter.completed()) return true;
+  if (!executing) return baton_.wait(waiter, deadline);
+  if (!scope.gave_back_) {
+    Guard guard(mutex_);
+    scope.gave_back_ = true;
+    ++blocked_threads_;
+    give_back_queued(true);
+    unlock_and_flush(guard);
+  }
+  if (!scope.told_) {
+    const auto patience = std::min(deadline, scope.began_ + config_.blocked_after);
+    if (baton_.wait(waiter, patience)) return true;
+    if (patience == deadline) return false;
+    scope.told_ = true;
+    notify(kSetBlocked);
+  }
+  return baton_.wait(waiter, deadline);
+}
+
+bool Core::poll_now() {
+  flush_all();
+  return baton_.poll_now();
+}
+
+std::vector<Event> Core::next_events(wire::TimePoint deadline) {
+  auto events = events_.take();
+  if (!events.empty()) return events;
+  baton_.serve(events_.waiter(), deadline);
+  return events_.take();
+}
+
+std::vector<std::pair<std::string, std::int64_t>> Core::statistics() {
+  Guard guard(mutex_);
+  drain_drops();
+  std::int64_t owned = 0;
+  for (const auto& [id, known] : objects_) owned += known.owned ? 1 : 0;
+  const auto baton = baton_.statistics();
+  std::vector<std::pair<std::string, std::int64_t>> all = {
+      {"objects", static_cast<std::int64_t>(objects_.size())},
+      {"owned_objects", owned},
+      {"references", static_cast<std::int64_t>(references_.size())},
+      {"tasks", static_cast<std::int64_t>(tasks_.size())},
+      {"queued_tasks", static_cast<std::int64_t>(scheduling_.queued_count())},
+      {"leases", static_cast<std::int64_t>(scheduling_.lease_count())},
+      {"actor_calls_in_flight", static_cast<std::int64_t>(actor_calls_.in_flight())},
+      {"connections", static_cast<std::int64_t>(open_.size())},
+      {"in_flight_bytes", static_cast<std::int64_t>(in_flight_bytes_.load())},
+      {"lineage_bytes", static_cast<std::int64_t>(lineage_bytes_)},
+      {"running", static_cast<std::int64_t>(running_.size())},
+      {"user_polls", static_cast<std::int64_t>(baton.user_polls)},
+      {"service_polls", static_cast<std::int64_t>(baton.service_polls)},
+      {"handovers", static_cast<std::int64_t>(baton.handovers)},
+  };
+  if (plasma_) {
+    const auto store = plasma_->statistics();
+    all.emplace_back("mapped_objects", static_cast<std::int64_t>(store.mapped_objects));
+    all.emplace_back("pinned_bytes", static_cast<std::int64_t>(store.pinned_bytes));
+  }
+  unlock_and_flush(guard);
+  return all;
+}
+
+}  // namespace aktis::core

@@ -1,0 +1,400 @@
+// The runtime core of one driver or worker process: everything that runs per task, per reference or per
+// byte. It knows nothing of Python and takes no decision that an operator could want to change: those are
+// events for the policy thread (core/events.h), which answers with the verbs below.
+//
+// Threads. Any thread may call any public method. State is guarded by one mutex, mutex_, held for short
+// sections only; frames are queued on connections under it (memory only) and written after it is released.
+// The sockets are polled by whoever holds the baton (wire/baton.h). Lock order: GIL, mutex_, connection,
+// baton; nothing that holds one of these takes an earlier one.
+//
+// The implementation is one file per concern: core.cc (life), core_objects.cc (get, put, wait, values),
+// core_references.cc (the reference table's actions and messages), core_submit.cc (the owner's side of
+// tasks), core_execute.cc (the executor's side), core_peers.cc (connections), core_control.cc (raylet).
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "core/actor_calls.h"
+#include "core/events.h"
+#include "core/messages.h"
+#include "core/objects.h"
+#include "core/references.h"
+#include "core/scheduling.h"
+#include "core/task_events.h"
+#include "core/tasks.h"
+#include "core/value.h"
+#include "plasma/client.h"
+#include "wire/baton.h"
+#include "wire/connection.h"
+#include "wire/reactor.h"
+
+namespace aktis::core {
+
+struct CoreConfig {
+  wire::Role role = wire::Role::kDriver;
+  WorkerId worker;
+  std::string token;
+  std::string raylet_address;
+  std::size_t inline_limit_bytes = 100 << 10;             // larger values live in shared memory
+  std::size_t inline_arguments_limit_bytes = 1 << 20;     // of one task together
+  std::chrono::microseconds linger{1000};
+  SchedulingConfig scheduling;
+  std::size_t max_in_flight_bytes = 1u << 30;             // arguments of unfinished tasks; submit waits beyond
+  std::size_t actor_window = 4096;
+  std::chrono::milliseconds blocked_after{5};
+  std::size_t lineage_limit_bytes = 256u << 20;
+};
+
+// The process cannot go on as asked: no connection, closed, ... Becomes ConnectionError in Python.
+class CoreError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// What a value consists of before it is stored: a pickle, its out-of-band buffers, the references in it.
+struct Parts {
+  ValueKind kind = ValueKind::kPickle;
+  Bytes inband;
+  std::vector<Bytes> buffers;
+  std::vector<RefId> nested;
+  std::size_t size() const { return value_size(inband.size(), buffers); }
+};
+
+// A value at rest, ready to be read: in our memory, or mapped and pinned in shared memory.
+struct Readable {
+  std::shared_ptr<const OwnedValue> owned;  // null when it is mapped
+  Bytes bytes;
+  bool in_plasma = false;
+};
+
+enum class GetStatus { kReady, kTimeout };
+
+struct IncomingTask {
+  TaskMessage message;  // views `payload`
+  std::vector<std::byte> payload;
+  std::shared_ptr<wire::Connection> connection;  // null for a creation task
+  WorkerId owner;
+  std::int64_t start_unix_ns = 0;
+  std::atomic<bool> cancelled{false};
+};
+using TaskHandle = std::shared_ptr<IncomingTask>;
+
+// One result of a task that has been executed.
+struct ResultParts {
+  bool in_plasma = false;
+  std::uint64_t size_bytes = 0;
+  std::shared_ptr<const OwnedValue> value;
+  std::vector<RefId> nested;
+};
+
+class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet, private ActorOutlet {
+ public:
+  explicit Core(CoreConfig config);
+  ~Core() override;
+
+  // ---- life (core.cc) ----
+  void set_identity(const NodeId& node, const JobId& job);
+  void connect_raylet(wire::TimePoint deadline);
+  std::string listen(const std::string& sockets_dir);
+  void connect_plasma(const std::string& address, wire::TimePoint deadline);
+  void close();
+  bool closed() const { return closed_.load(); }
+  const CoreConfig& config() const { return config_; }
+  const WorkerId& self() const { return config_.worker; }
+  RefId ref_of(const ObjectId& id);
+
+  // One blocking operation of a thread, over as many wait() calls as it takes. A task that blocks gives the
+  // tasks queued behind it back at once, so that pipelining can never deadlock, and after `blocked_after`
+  // tells the raylet that its CPU can be lent out; the end of the scope takes that back.
+  class BlockScope {
+   public:
+    explicit BlockScope(Core& core);
+    ~BlockScope();
+    BlockScope(const BlockScope&) = delete;
+    BlockScope& operator=(const BlockScope&) = delete;
+
+   private:
+    friend class Core;
+    Core& core_;
+    const wire::TimePoint began_;
+    bool gave_back_ = false;
+    bool told_ = false;
+  };
+  // Flushes what is queued, then waits on this thread; true when `waiter` is completed.
+  bool wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scope);
+  bool poll_now();
+  int poll_fd() const { return reactor_.fd(); }
+  std::vector<Event> next_events(wire::TimePoint deadline);
+  void post_wake() { events_.wake(); }
+
+  // ---- control channel (core_control.cc) ----
+  std::uint64_t next_request_id() { return ++last_request_; }
+  // A request is sent by begin_call and its answer taken by end_call after waiting on the call's waiter.
+  struct Call {
+    wire::Waiter waiter;
+    std::string answer;
+    bool failed = false;
+  };
+  void begin_call(std::uint64_t request, Bytes message, Call& call);
+  void end_call(std::uint64_t request);
+  void notify(Bytes message);
+
+  // ---- objects (core_objects.cc) ----
+  ObjectId next_put_id();
+  // Stores a value; `nested` are counted as contained. Waits for room in the store until the deadline;
+  // returns the error's text when there is none, empty on success.
+  std::optional<std::string> put(const ObjectId& id, const Parts& parts, wire::TimePoint deadline);
+  // Attaches `group` to what is not there yet; see WaitGroup. The caller waits, then detaches.
+  void attach(WaitGroup& group, std::span<const ObjectId> ids, std::size_t enough, bool values);
+  void detach(WaitGroup& group, std::span<const ObjectId> ids);
+  bool ready(const ObjectId& id);
+  std::vector<bool> ready_flags(std::span<const ObjectId> ids);
+  std::optional<Readable> read(const ObjectId& id);
+  void note_in_plasma(const ObjectId& id);
+  bool watch(const ObjectId& id);
+  void watch_free(const ObjectId& id);
+  void fail_object(const ObjectId& id, Bytes error_pickle);
+  ObjectId pending_object();
+  void complete_object(const ObjectId& id, const Parts& parts);
+  void free(std::span<const ObjectId> ids, Bytes error_pickle);
+  bool reconstruct(const ObjectId& id);
+  plasma::Client* plasma() { return plasma_.get(); }
+  // Pins for buffers that outlive the reference (core/bindings).
+  void unpin(const ObjectId& id);
+
+  // ---- references (core_references.cc) ----
+  void drop_reference(const ObjectId& id);  // a destructor: any thread, any time
+  void add_local(const ObjectId& id);
+  void adopt_reference(const RefId& ref, const Cover& cover);
+  void pin_forever(const ObjectId& id);
+
+  // ---- submitting (core_submit.cc) ----
+  struct Submission {
+    std::shared_ptr<const TaskTemplate> shape;
+    ActorId actor;
+    TaskId parent;
+    TraceContext trace;
+    std::vector<Argument> arguments;
+    std::vector<ObjectId> nested;
+    std::shared_ptr<const OwnedValue> args;
+  };
+  // The ids of the returns, each with one local handle already counted.
+  std::vector<ObjectId> submit(Submission submission);
+  // Waits while the arguments of unfinished tasks exceed the limit.
+  bool has_room() const { return in_flight_bytes_.load(std::memory_order_relaxed) < config_.max_in_flight_bytes; }
+  void attach_room(wire::Waiter& waiter);
+  void detach_room(wire::Waiter& waiter);
+  std::vector<std::byte> encode_creation(const Submission& submission, const TaskId& task);
+  TaskId next_task_id();
+
+  void add_lease(std::uint64_t class_key, LeaseId lease, const WorkerId& worker, const std::string& address);
+  bool drop_lease(LeaseId lease);
+  std::vector<LeaseId> idle_leases();
+  void break_lease(LeaseId lease, const std::string& reason);
+  std::size_t fail_class(std::uint64_t class_key, Bytes error_pickle);
+  bool resubmit(const TaskId& task, std::chrono::milliseconds delay);
+  bool fail_task(const TaskId& task, Bytes error_pickle);
+  enum class Cancelled : int { kUnknown = 0, kDone = 1, kSent = 2 };
+  Cancelled cancel(const TaskId& task, bool recursive, Bytes error_pickle);
+  std::optional<std::pair<WorkerId, LeaseId>> worker_of(const TaskId& task);
+  std::vector<TaskId> children_of(const TaskId& task);
+  void actor_connect(const ActorId& actor, std::uint64_t incarnation, const WorkerId& worker,
+                     const std::string& address);
+  void actor_pause(const ActorId& actor);
+  std::size_t actor_fail(const ActorId& actor, Bytes error_pickle);
+  void actor_set(const ActorId& actor, bool out_of_order);
+  std::size_t actor_pending_calls(const ActorId& actor);
+
+  // ---- executing (core_execute.cc) ----
+  void set_groups(const std::vector<std::string>& groups);
+  void set_accepting(bool accepting);
+  void set_actor(const ActorId& actor);
+  // The next task of a group, or null with `waiter` attached to the group.
+  TaskHandle next_task(const std::string& group, wire::Waiter& waiter);
+  void detach_group(const std::string& group, wire::Waiter& waiter);
+  std::vector<TaskHandle> take_tasks(std::size_t limit);
+  TaskHandle load_creation(Bytes payload);
+  void begin_execution(const TaskHandle& task);
+  // Makes one result: inline, or created in shared memory (waits for room until the deadline).
+  std::optional<std::string> make_result(const TaskHandle& task, std::uint32_t index, const Parts& parts,
+                                         wire::TimePoint deadline, ResultParts& out);
+  void finish(const TaskHandle& task, TaskStatus status, std::vector<ResultParts> results,
+              const std::string& error_text);
+  std::size_t drain_executor();
+
+  // ---- seeing ----
+  TaskEvents& task_events() { return task_events_; }
+  void flush_task_events();
+  void record_span(const std::string& name, std::int64_t start_unix_ns, std::int64_t end_unix_ns);
+  std::vector<std::pair<std::string, std::int64_t>> statistics();
+  std::vector<std::pair<ObjectId, ReferenceCounts>> references(std::size_t limit);
+
+  // The task that this thread executes (nil: none); children and references are attributed to it.
+  static thread_local TaskId current_task;
+  static thread_local TraceContext current_trace;
+  static thread_local bool executing;
+
+ private:
+  class PeerDelegate;
+  class RayletDelegate;
+  class StoreListener;
+  using Guard = std::unique_lock<std::mutex>;
+
+  struct Peer {
+    std::shared_ptr<wire::Connection> connection;  // what we send on; never exchanged while it is open
+    std::string address;
+  };
+
+  // Scheduling and actor outlets (mutex_ held).
+  void push(Lease& lease, TaskRecord& task) override;
+  void steal(Lease& victim, std::uint32_t count) override;
+  void need_leases(std::uint64_t class_key, std::uint32_t wanted, std::uint64_t backlog) override;
+  void lease_idle(LeaseId lease) override;
+  void task_lost(TaskRecord& task, const std::string& reason) override;
+  void push_call(const WorkerId& worker, TaskRecord& task, bool idle) override;
+  void call_lost(TaskRecord& task, const std::string& reason) override;
+
+  // core_peers.cc
+  wire::Hello hello() const;
+  wire::HandshakePolicy policy() const;
+  std::shared_ptr<wire::Connection> peer(const WorkerId& worker, const std::string& address = {});
+  void send(const WorkerId& worker, CoreFrame type, Bytes payload, bool urgent = true);
+  void on_peer_open(wire::Connection& connection, const WorkerId& worker);
+  void on_peer_frame(wire::Connection& connection, const wire::Frame& frame);
+  void on_peer_closed(wire::Connection& connection, const std::string& reason);
+  void reject(wire::Connection& connection, const std::string& what);
+  void worker_lost(const WorkerId& worker, const std::string& reason);
+  // Frames are queued with queue(); every public method and handler ends with unlock_and_flush(), which writes
+  // them at once when one of them is urgent, else leaves them to the next poll (within about a millisecond).
+  void queue(const std::shared_ptr<wire::Connection>& connection, CoreFrame type,
+             std::initializer_list<Bytes> segments, bool urgent);
+  void unlock_and_flush(Guard& guard);
+  void flush_all();
+
+  // core_control.cc
+  void on_control(const wire::Frame& frame);
+  void on_raylet_closed(const std::string& reason);
+
+  // core_objects.cc (mutex_ held)
+  ObjectEntry& entry(const ObjectId& id);
+  ObjectEntry* find(const ObjectId& id);
+  void complete(const ObjectId& id, ObjectEntry& entry);
+  void store_inline(const ObjectId& id, std::shared_ptr<const OwnedValue> value, bool is_error);
+  void store_plasma(const ObjectId& id, std::uint64_t size_bytes);
+  void fetch(const ObjectId& id, ObjectEntry& entry);
+  void forget(const ObjectId& id);
+  void answer_remote(const ObjectId& id, ObjectEntry& entry, const WorkerId& borrower);
+  void on_object_get(const WorkerId& from, Bytes payload);
+  void on_object_value(const WorkerId& from, Bytes payload);
+  void on_plasma_object(const ObjectId& id, plasma::ObjectView view);
+  void on_plasma_lost(const ObjectId& id);
+
+  // core_references.cc (mutex_ held)
+  void settle_references();
+  void drain_drops();
+  void on_reference_frame(CoreFrame type, const WorkerId& from, Bytes payload);
+
+  // core_submit.cc (mutex_ held)
+  void start(TaskRecord& task);
+  void send_task(const WorkerId& worker, const TaskRecord& task, bool urgent);
+  void encode_arguments(wire::ByteWriter& out, std::span<const Argument> arguments);
+  void unlink_arguments(TaskRecord& task);
+  void finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue> error);
+  void set_suspended(TaskRecord& task, const std::string& reason);
+  void argument_there(TaskRecord& task);
+  void on_reply(const WorkerId& from, Bytes payload);
+  void store_returns(TaskRecord& task, const ReplyMessage& reply, const WorkerId& from);
+  void on_give_back(const WorkerId& from, Bytes payload);
+  void end_task(TaskRecord& task);
+  void fail_returns(TaskRecord& task, std::shared_ptr<const OwnedValue> error);
+  void release_uses(TaskRecord& task);
+  void task_events_record(const TaskRecord& task, int state);
+  void arm_event_flush();
+  void drop_lineage(const TaskId& task);
+  void arm_tick();
+  void tick();
+
+  // core_execute.cc
+  void on_task(wire::Connection& connection, const WorkerId& from, Bytes payload);
+  void on_steal(wire::Connection& connection, Bytes payload);
+  void on_cancel(wire::Connection& connection, Bytes payload);
+  void send_reply(const TaskHandle& task, Bytes reply);
+  void drop_tasks_of(const WorkerId& owner);
+  void give_back_queued(bool blocked);
+  bool gives_back() const { return config_.role == wire::Role::kWorker && actor_.is_nil(); }
+
+  const CoreConfig config_;
+  NodeId node_;
+  JobId job_;
+  std::string sockets_dir_;
+  std::string address_;
+  std::atomic<bool> closed_{false};
+
+  wire::Reactor reactor_;
+  wire::Baton baton_;
+  EventQueue events_;
+  std::shared_ptr<wire::Listener> listener_;
+  std::shared_ptr<wire::Connection> raylet_;
+  std::shared_ptr<RayletDelegate> raylet_delegate_;
+  std::shared_ptr<PeerDelegate> peer_delegate_;
+  std::unique_ptr<plasma::Client> plasma_;
+  std::atomic<std::uint64_t> last_request_{0};
+  std::atomic<std::uint64_t> last_task_{0};
+  std::atomic<std::size_t> in_flight_bytes_{0};
+  std::atomic<bool> flush_armed_{false};
+
+  std::mutex drops_mutex_;
+  std::vector<ObjectId> drops_;  // references whose destructor ran; drained in batches
+
+  std::mutex mutex_;
+  // Guarded by mutex_:
+  ReferenceTable references_;
+  std::unordered_map<ObjectId, ObjectEntry, IdHash> objects_;
+  std::unordered_map<TaskId, std::unique_ptr<TaskRecord>, IdHash> tasks_;
+  std::unordered_map<TaskId, std::vector<TaskId>, IdHash> children_;
+  Scheduling scheduling_;
+  ActorCalls actor_calls_;
+  std::unordered_map<WorkerId, Peer, IdHash> peers_;
+  std::unordered_map<wire::Connection*, WorkerId> open_;  // accepted or connected, handshake done
+  std::unordered_map<std::uint64_t, Call*> calls_;
+  std::vector<std::shared_ptr<wire::Connection>> dirty_;  // have frames queued
+  bool urgent_ = false;
+  int blocked_threads_ = 0;  // tasks here that wait with their queue given back
+  std::vector<wire::Waiter*> room_waiters_;
+  std::vector<ReferenceAction> actions_;  // scratch of settle_references
+  std::vector<ObjectId> to_remove_;       // from the store, after mutex_ is released
+  std::size_t lineage_bytes_ = 0;
+  std::deque<TaskId> lineage_order_;
+  bool tick_armed_ = false;
+  bool raylet_lost_ = false;
+
+  // The executor (guarded by mutex_).
+  struct Group {
+    std::deque<TaskHandle> queue;
+    std::deque<wire::Waiter*> waiting;
+  };
+  std::unordered_map<std::string, Group> groups_;
+  bool accepting_ = true;
+  bool draining_ = false;
+  ActorId actor_;
+  std::unordered_map<TaskId, TaskHandle, IdHash> running_;
+  struct HeldReply {
+    TaskHandle task;
+    std::vector<std::byte> bytes;
+  };
+  std::unordered_map<TaskId, HeldReply, IdHash> held_replies_;  // until their references are registered
+  wire::TimePoint last_reply_flush_;
+  TaskEvents task_events_;
+};
+
+}  // namespace aktis::core

@@ -1,0 +1,295 @@
+// The executor's side: tasks that were pushed to this process, until their replies are on the way.
+#include <algorithm>
+#include <ctime>
+
+#include "core/core.h"
+
+namespace aktis::core {
+namespace {
+
+std::int64_t unix_ns() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
+
+// A reply may wait for company for so long when more tasks are queued here.
+constexpr std::chrono::microseconds kReplyCompany{500};
+
+}  // namespace
+
+void Core::set_groups(const std::vector<std::string>& groups) {
+  Guard guard(mutex_);
+  for (const std::string& group : groups) groups_[group];
+}
+
+void Core::set_accepting(bool accepting) {
+  Guard guard(mutex_);
+  accepting_ = accepting;
+  for (auto& [name, group] : groups_) {
+    for (wire::Waiter* waiter : group.waiting) waiter->complete();
+  }
+}
+
+void Core::set_actor(const ActorId& actor) {
+  Guard guard(mutex_);
+  actor_ = actor;
+}
+
+void Core::on_task(wire::Connection& connection, const WorkerId& from, Bytes payload) {
+  auto task = std::make_shared<IncomingTask>();
+  task->payload.assign(payload.begin(), payload.end());
+  auto message = decode_task(task->payload);
+  if (!message) {
+    reject(connection, "a task that does not decode");
+    return;
+  }
+  task->message = std::move(*message);
+  task->connection = connection.shared_from_this();
+  task->owner = from;
+  Guard guard(mutex_);
+  const bool wrong_actor = task->message.actor != actor_;
+  if (draining_ || wrong_actor || (blocked_threads_ > 0 && gives_back())) {
+    wire::ByteWriter out;
+    encode_give_back(out, !wrong_actor, std::span(&task->message.id, 1));
+    queue(task->connection, CoreFrame::kGiveBack, {out.view()}, true);
+  } else {
+    std::string name(task->message.concurrency_group);
+    auto found = groups_.find(name);
+    if (found == groups_.end()) found = groups_.try_emplace(std::string{}).first;
+    Group& group = found->second;
+    group.queue.push_back(std::move(task));
+    if (!group.waiting.empty() && accepting_) {
+      group.waiting.front()->complete();
+      group.waiting.pop_front();
+    }
+  }
+  unlock_and_flush(guard);
+}
+
+TaskHandle Core::next_task(const std::string& name, wire::Waiter& waiter) {
+  Guard guard(mutex_);
+  Group& group = groups_[name];
+  if (accepting_ && !group.queue.empty()) {
+    TaskHandle task = std::move(group.queue.front());
+    group.queue.pop_front();
+    return task;
+  }
+  group.waiting.push_back(&waiter);
+  return nullptr;
+}
+
+void Core::detach_group(const std::string& name, wire::Waiter& waiter) {
+  Guard guard(mutex_);
+  Group& group = groups_[name];
+  group.waiting.erase(std::remove(group.waiting.begin(), group.waiting.end(), &waiter), group.waiting.end());
+  // It may have been woken for a task that it leaves behind.
+  if (waiter.completed() && !group.queue.empty() && !group.waiting.empty() && accepting_) {
+    group.waiting.front()->complete();
+    group.waiting.pop_front();
+  }
+}
+
+std::vector<TaskHandle> Core::take_tasks(std::size_t limit) {
+  std::vector<TaskHandle> taken;
+  Guard guard(mutex_);
+  if (!accepting_) return taken;
+  for (auto& [name, group] : groups_) {
+    while (!group.queue.empty() && taken.size() < limit) {
+      taken.push_back(std::move(group.queue.front()));
+      group.queue.pop_front();
+    }
+  }
+  return taken;
+}
+
+TaskHandle Core::load_creation(Bytes payload) {
+  auto task = std::make_shared<IncomingTask>();
+  task->payload.assign(payload.begin(), payload.end());
+  auto message = decode_task(task->payload);
+  if (!message) throw CoreError("the actor's creation task does not decode");
+  task->message = std::move(*message);
+  std::memcpy(task->owner.data, config_.worker.data, sizeof(task->owner.data));
+  return task;
+}
+
+void Core::begin_execution(const TaskHandle& task) {
+  current_task = task->message.id;
+  current_trace = task->message.trace;
+  executing = true;
+  task->start_unix_ns = unix_ns();
+  if (!task->connection) return;
+  Guard guard(mutex_);
+  running_.emplace(task->message.id, task);
+  // An at-most-once task may only start when the replies before it are on their way: if this worker dies,
+  // its owner takes the first task without a reply for the one that ran.
+  if ((task->message.flags & kTaskAtMostOnce) != 0) urgent_ = true;
+  if (urgent_) unlock_and_flush(guard);
+}
+
+std::optional<std::string> Core::make_result(const TaskHandle& task, std::uint32_t index, const Parts& parts,
+                                             wire::TimePoint deadline, ResultParts& out) {
+  out.size_bytes = parts.size();
+  out.nested = parts.nested;
+  if (out.size_bytes <= config_.inline_limit_bytes || !task->connection) {
+    out.value = OwnedValue::make(parts.kind, parts.inband, parts.buffers);
+    return std::nullopt;
+  }
+  const ObjectId id = ObjectId::of(task->message.id, index);
+  auto created = plasma_->create(id, out.size_bytes, task->owner, deadline);
+  if (created.error == plasma::CreateError::kExists) {
+    // An earlier attempt of this task has stored it: values of one id are interchangeable.
+    out.in_plasma = true;
+    return std::nullopt;
+  }
+  if (created.error != plasma::CreateError::kNone) return created.message;
+  const auto places = write_value_head(created.writable, parts.kind, parts.inband, parts.buffers);
+  for (std::size_t i = 0; i < places.size(); ++i) plasma_->copy(places[i], parts.buffers[i]);
+  plasma_->seal(id);
+  plasma_->unpin(id);
+  out.in_plasma = true;
+  return std::nullopt;
+}
+
+void Core::finish(const TaskHandle& task, TaskStatus status, std::vector<ResultParts> results,
+                  const std::string& error_text) {
+  const TaskMessage& message = task->message;
+  ReplyMessage head;
+  head.id = message.id;
+  head.attempt = message.attempt;
+  head.status = status;
+  head.start_unix_ns = task->start_unix_ns;
+  head.end_unix_ns = unix_ns();
+  executing = false;
+  current_task = TaskId{};
+  const TaskEvent event{.task = message.id,
+                        .parent = message.parent,
+                        .actor = message.actor,
+                        .name = message.name,
+                        .state = status == TaskStatus::kOk      ? TaskEvents::kFinished
+                                 : status == TaskStatus::kError ? TaskEvents::kFailed
+                                                                : TaskEvents::kCancelled,
+                        .start_unix_ns = head.start_unix_ns,
+                        .end_unix_ns = head.end_unix_ns,
+                        .attempt = message.attempt,
+                        .error = error_text};
+  if (task_events_.record(event, head.end_unix_ns)) arm_event_flush();
+  if (!task->connection) return;
+
+  std::vector<ObjectId> nested;
+  for (const ResultParts& result : results) {
+    for (const RefId& ref : result.nested) nested.push_back(ref.id);
+  }
+  Guard guard(mutex_);
+  running_.erase(message.id);
+  if (!nested.empty()) head.hold = references_.hold_return(task->owner, nested);
+  wire::ByteWriter out;
+  encode_reply_head(out, head, static_cast<std::uint16_t>(results.size()));
+  for (const ResultParts& result : results) {
+    encode_return(out, result.in_plasma, result.size_bytes, result.in_plasma ? Bytes{} : result.value->view(),
+                  result.nested);
+  }
+  drain_drops();
+  if (!references_.end_task(message.id)) {
+    held_replies_.emplace(message.id, HeldReply{task, out.take()});
+  } else {
+    send_reply(task, out.view());
+  }
+  settle_references();
+  unlock_and_flush(guard);
+}
+
+// At once when nothing else is queued here; else a short task's reply may wait for the next ones.
+void Core::send_reply(const TaskHandle& task, Bytes reply) {
+  const auto now = wire::Clock::now();
+  const bool alone = std::all_of(groups_.begin(), groups_.end(), [](const auto& group) { return group.second.queue.empty(); });
+  const bool urgent = alone || (task->message.flags & kTaskAtMostOnce) != 0 || now - last_reply_flush_ > kReplyCompany;
+  if (urgent) last_reply_flush_ = now;
+  queue(task->connection, CoreFrame::kTaskReply, {reply}, urgent);
+}
+
+// Hands every task that has not started back to its owner.
+void Core::give_back_queued(bool blocked) {
+  if (!gives_back()) return;
+  std::unordered_map<wire::Connection*, std::pair<TaskHandle, std::vector<TaskId>>> by_owner;
+  for (auto& [name, group] : groups_) {
+    for (TaskHandle& task : std::exchange(group.queue, {})) {
+      auto& [first, ids] = by_owner[task->connection.get()];
+      ids.push_back(task->message.id);
+      if (!first) first = std::move(task);
+    }
+  }
+  for (const auto& [connection, given] : by_owner) {
+    wire::ByteWriter out;
+    encode_give_back(out, blocked, given.second);
+    queue(given.first->connection, CoreFrame::kGiveBack, {out.view()}, true);
+  }
+}
+
+std::size_t Core::drain_executor() {
+  Guard guard(mutex_);
+  draining_ = true;
+  std::size_t given = 0;
+  for (const auto& [name, group] : groups_) given += group.queue.size();
+  give_back_queued(true);
+  unlock_and_flush(guard);
+  return given;
+}
+
+void Core::on_steal(wire::Connection& connection, Bytes payload) {
+  wire::ByteReader in(payload);
+  const std::uint32_t count = in.u32();
+  if (!in.ok()) return;
+  std::vector<TaskId> given;
+  auto& queue_of_all = groups_[std::string{}].queue;
+  // From the back: what would run last here.
+  for (auto task = queue_of_all.end(); task != queue_of_all.begin() && given.size() < count;) {
+    --task;
+    if ((*task)->connection.get() != &connection) continue;
+    given.push_back((*task)->message.id);
+    task = queue_of_all.erase(task);
+  }
+  std::reverse(given.begin(), given.end());
+  wire::ByteWriter out;
+  encode_give_back(out, false, given);
+  queue(connection.shared_from_this(), CoreFrame::kGiveBack, {out.view()}, true);
+}
+
+void Core::on_cancel(wire::Connection& connection, Bytes payload) {
+  wire::ByteReader in(payload);
+  const auto id = in.id<TaskId>();
+  const bool recursive = in.u8() != 0;
+  if (!in.ok()) return;
+  for (auto& [name, group] : groups_) {
+    const auto queued = std::find_if(group.queue.begin(), group.queue.end(),
+                                     [&](const TaskHandle& task) { return task->message.id == id; });
+    if (queued == group.queue.end() || (*queued)->connection.get() != &connection) continue;
+    const TaskHandle task = *queued;
+    group.queue.erase(queued);
+    ReplyMessage head;
+    head.id = id;
+    head.attempt = task->message.attempt;
+    head.status = TaskStatus::kCancelled;
+    wire::ByteWriter out;
+    encode_reply_head(out, head, 0);
+    queue(task->connection, CoreFrame::kTaskReply, {out.view()}, true);
+    return;
+  }
+  if (const auto running = running_.find(id); running != running_.end()) {
+    running->second->cancelled = true;
+    events_.push({.kind = EventKind::kCancel, .first = id.binary(), .number = recursive ? 1 : 0});
+  }
+}
+
+// The owner is dead: nobody wants the results of what it had queued here.
+void Core::drop_tasks_of(const WorkerId& owner) {
+  for (auto& [name, group] : groups_) {
+    auto& queue_of_group = group.queue;
+    queue_of_group.erase(std::remove_if(queue_of_group.begin(), queue_of_group.end(),
+                                        [&](const TaskHandle& task) { return task->owner == owner; }),
+                         queue_of_group.end());
+  }
+  std::erase_if(held_replies_, [&](const auto& held) { return held.second.task->owner == owner; });
+}
+
+}  // namespace aktis::core

@@ -1,0 +1,347 @@
+// Objects in this process: storing, waiting for, reading, fetching from their owner or from shared memory.
+#include <algorithm>
+
+#include "core/core.h"
+
+namespace aktis::core {
+ObjectEntry& Core::entry(const ObjectId& id) { return objects_[id]; }
+
+ObjectEntry* Core::find(const ObjectId& id) {
+  const auto known = objects_.find(id);
+  return known == objects_.end() ? nullptr : &known->second;
+}
+
+TaskId Core::next_task_id() {
+  TaskId id;
+  const std::uint64_t number = ++last_task_;
+  std::memcpy(id.data, config_.worker.data, 8);
+  std::memcpy(id.data + 8, &number, 8);
+  return id;
+}
+
+ObjectId Core::next_put_id() { return ObjectId::of(next_task_id(), ObjectId::kPutBit); }
+
+// ---- storing ----
+
+std::optional<std::string> Core::put(const ObjectId& id, const Parts& parts, wire::TimePoint deadline) {
+  const std::size_t size = parts.size();
+  std::shared_ptr<const OwnedValue> value;
+  Bytes mapped;
+  if (size <= config_.inline_limit_bytes) {
+    value = OwnedValue::make(parts.kind, parts.inband, parts.buffers);
+  } else {
+    auto created = plasma_->create(id, size, config_.worker, deadline);
+    if (created.error != plasma::CreateError::kNone) return created.message;
+    const auto places = write_value_head(created.writable, parts.kind, parts.inband, parts.buffers);
+    for (std::size_t i = 0; i < places.size(); ++i) plasma_->copy(places[i], parts.buffers[i]);
+    mapped = plasma_->seal(id).data;
+  }
+  std::vector<ObjectId> inners;
+  for (const RefId& ref : parts.nested) inners.push_back(ref.id);
+  Guard guard(mutex_);
+  drain_drops();
+  references_.add_owned(id, 1);
+  if (!inners.empty()) references_.set_contained(id, inners);
+  ObjectEntry& stored = entry(id);
+  stored.size_bytes = size;
+  stored.value = std::move(value);
+  stored.mapped = mapped;
+  stored.state = mapped.empty() ? ObjectState::kInline : ObjectState::kMapped;
+  settle_references();
+  unlock_and_flush(guard);
+  return std::nullopt;
+}
+
+ObjectId Core::pending_object() {
+  const ObjectId id = next_put_id();
+  Guard guard(mutex_);
+  references_.add_owned(id, 1);
+  entry(id);
+  return id;
+}
+
+void Core::complete_object(const ObjectId& id, const Parts& parts) {
+  auto value = OwnedValue::make(parts.kind, parts.inband, parts.buffers);
+  Guard guard(mutex_);
+  store_inline(id, std::move(value), parts.kind == ValueKind::kError);
+  unlock_and_flush(guard);
+}
+
+// An argument that its owner says is in this node's shared memory.
+void Core::note_in_plasma(const ObjectId& id) {
+  Guard guard(mutex_);
+  store_plasma(id, 0);
+  unlock_and_flush(guard);
+}
+
+void Core::fail_object(const ObjectId& id, Bytes error_pickle) {
+  complete_object(id, {.kind = ValueKind::kError, .inband = error_pickle, .buffers = {}, .nested = {}});
+}
+
+void Core::free(std::span<const ObjectId> ids, Bytes error_pickle) {
+  const auto error = OwnedValue::make(ValueKind::kError, error_pickle, {});
+  Guard guard(mutex_);
+  for (const ObjectId& id : ids) {
+    ObjectEntry* known = find(id);
+    if (known == nullptr || !known->owned || !known->exists()) continue;
+    if (known->state == ObjectState::kMapped) plasma_->unpin(id);
+    if (known->state != ObjectState::kInline) to_remove_.push_back(id);
+    known->state = ObjectState::kInline;
+    known->value = error;
+    known->mapped = {};
+    known->is_error = known->freed = true;
+  }
+  unlock_and_flush(guard);
+}
+
+void Core::store_inline(const ObjectId& id, std::shared_ptr<const OwnedValue> value, bool is_error) {
+  ObjectEntry* known = find(id);
+  if (known == nullptr || (known->exists() && !is_error)) return;
+  if (known->state == ObjectState::kMapped) plasma_->unpin(id);
+  known->size_bytes = value->view().size();
+  known->value = std::move(value);
+  known->mapped = {};
+  known->is_error = is_error;
+  known->state = ObjectState::kInline;
+  complete(id, *known);
+}
+
+void Core::store_plasma(const ObjectId& id, std::uint64_t size_bytes) {
+  ObjectEntry* known = find(id);
+  if (known == nullptr) {  // nobody wants the result any more
+    to_remove_.push_back(id);
+    return;
+  }
+  if (known->exists()) return;
+  known->size_bytes = size_bytes;
+  known->state = ObjectState::kPlasma;
+  complete(id, *known);
+}
+
+// The object exists now: whoever waits for that goes on. Getters of a value in shared memory go on waiting
+// until it is mapped.
+void Core::complete(const ObjectId& id, ObjectEntry& known) {
+  const bool readable = known.readable();
+  std::vector<WaitGroup*> still;
+  for (WaitGroup* group : known.waiting) {
+    if (group->values && !readable) {
+      still.push_back(group);
+    } else if (group->remaining > 0 && --group->remaining == 0) {
+      group->waiter.complete();
+    }
+  }
+  known.waiting = std::move(still);
+  if (!known.waiting.empty()) fetch(id, known);
+  for (const WorkerId& borrower : std::exchange(known.remote_waiting, {})) answer_remote(id, known, borrower);
+  if (known.watched) {
+    known.watched = false;
+    events_.push({.kind = EventKind::kObjectReady, .first = id.binary()});
+  }
+  for (TaskRecord* task : std::exchange(known.dependents, {})) argument_there(*task);
+}
+
+// Drops the entry: nobody here (and, for our own objects, nobody anywhere) holds a reference any more.
+void Core::forget(const ObjectId& id) {
+  const auto known = objects_.find(id);
+  if (known == objects_.end()) return;
+  if (known->second.state == ObjectState::kMapped) plasma_->unpin(id);
+  if (known->second.owned && (known->second.state == ObjectState::kMapped || known->second.state == ObjectState::kPlasma)) {
+    to_remove_.push_back(id);
+  }
+  if (known->second.watch_free) events_.push({.kind = EventKind::kObjectFreed, .first = id.binary()});
+  objects_.erase(known);
+}
+
+// ---- waiting and reading ----
+
+void Core::attach(WaitGroup& group, std::span<const ObjectId> ids, std::size_t enough, bool values) {
+  Guard guard(mutex_);
+  drain_drops();
+  group.values = values;
+  group.remaining = enough;
+  std::vector<ObjectId> request;
+  for (const ObjectId& id : ids) {
+    ObjectEntry& known = entry(id);
+    if (values ? known.readable() : known.exists()) {
+      if (group.remaining > 0) --group.remaining;
+      continue;
+    }
+    known.waiting.push_back(&group);
+    if (known.state == ObjectState::kPlasma && !known.asked_store) {
+      known.asked_store = true;
+      request.push_back(id);
+    } else {
+      fetch(id, known);
+    }
+  }
+  if (group.remaining == 0) group.waiter.complete();
+  unlock_and_flush(guard);
+  if (!request.empty()) plasma_->request(request);  // one message for all of them
+}
+
+void Core::detach(WaitGroup& group, std::span<const ObjectId> ids) {
+  Guard guard(mutex_);
+  for (const ObjectId& id : ids) {
+    if (ObjectEntry* known = find(id)) {
+      known->waiting.erase(std::remove(known->waiting.begin(), known->waiting.end(), &group), known->waiting.end());
+    }
+  }
+}
+
+bool Core::ready(const ObjectId& id) {
+  Guard guard(mutex_);
+  const ObjectEntry* known = find(id);
+  return known != nullptr && known->exists();
+}
+
+std::vector<bool> Core::ready_flags(std::span<const ObjectId> ids) {
+  std::vector<bool> flags;
+  flags.reserve(ids.size());
+  Guard guard(mutex_);
+  for (const ObjectId& id : ids) {
+    const ObjectEntry* known = find(id);
+    flags.push_back(known != nullptr && known->exists());
+  }
+  return flags;
+}
+
+// One more pin for the caller when it is mapped: released by unpin().
+std::optional<Readable> Core::read(const ObjectId& id) {
+  Guard guard(mutex_);
+  const ObjectEntry* known = find(id);
+  if (known == nullptr || !known->readable()) return std::nullopt;
+  if (known->state == ObjectState::kInline) return Readable{known->value, known->value->view(), false};
+  plasma_->pin(id);
+  return Readable{nullptr, known->mapped, true};
+}
+
+void Core::unpin(const ObjectId& id) {
+  if (plasma_ && !closed_) plasma_->unpin(id);
+}
+
+bool Core::watch(const ObjectId& id) {
+  Guard guard(mutex_);
+  ObjectEntry& known = entry(id);
+  if (known.exists()) return true;
+  known.watched = true;
+  fetch(id, known);
+  unlock_and_flush(guard);
+  return false;
+}
+
+void Core::watch_free(const ObjectId& id) {
+  Guard guard(mutex_);
+  entry(id).watch_free = true;
+}
+
+// ---- fetching ----
+
+void Core::fetch(const ObjectId& id, ObjectEntry& known) {
+  if (known.state == ObjectState::kPlasma) {
+    if (known.asked_store) return;
+    known.asked_store = true;
+    plasma_->request(std::span(&id, 1));
+  } else if (known.state == ObjectState::kPending && !known.owned && !known.asked_owner) {
+    known.asked_owner = true;
+    wire::ByteWriter out;
+    out.id(id);
+    send(known.owner, CoreFrame::kObjectGet, out.view());
+  }
+}
+
+void Core::on_object_get(const WorkerId& from, Bytes payload) {
+  wire::ByteReader in(payload);
+  const auto id = in.id<ObjectId>();
+  if (!in.ok()) return;
+  ObjectEntry* known = find(id);
+  if (known == nullptr || !known->owned) {
+    wire::ByteWriter out;
+    encode_object_value(out, id, RemoteState::kGone, 0, {}, "its owner does not have it any more");
+    send(from, CoreFrame::kObjectValue, out.view());
+  } else if (known->exists()) {
+    answer_remote(id, *known, from);
+  } else {
+    known->remote_waiting.push_back(from);
+  }
+}
+
+void Core::answer_remote(const ObjectId& id, ObjectEntry& known, const WorkerId& borrower) {
+  const bool is_inline = known.state == ObjectState::kInline;
+  wire::ByteWriter out;
+  encode_object_value(out, id, is_inline ? RemoteState::kInline : RemoteState::kPlasma, known.size_bytes,
+                      is_inline ? known.value->view() : Bytes{}, {});
+  send(borrower, CoreFrame::kObjectValue, out.view());
+}
+
+void Core::on_object_value(const WorkerId& from, Bytes payload) {
+  const auto message = decode_object_value(payload);
+  if (!message) return;
+  ObjectEntry* known = find(message->id);
+  if (known == nullptr || known->owned || known->owner != from || known->exists()) return;
+  known->asked_owner = false;
+  if (message->state == RemoteState::kInline) {
+    const auto value = parse_value(message->value);
+    if (!value) return;
+    store_inline(message->id, OwnedValue::copy_of(message->value), value->kind == ValueKind::kError);
+  } else if (message->state == RemoteState::kPlasma) {
+    store_plasma(message->id, message->size_bytes);
+  } else {
+    events_.push({.kind = EventKind::kObjectLost,
+                  .first = message->id.binary(),
+                  .text = std::string(message->reason)});
+  }
+}
+
+void Core::on_plasma_object(const ObjectId& id, plasma::ObjectView view) {
+  Guard guard(mutex_);
+  ObjectEntry* known = find(id);
+  if (known == nullptr || known->state != ObjectState::kPlasma) {
+    guard.unlock();
+    plasma_->unpin(id);
+    return;
+  }
+  known->asked_store = false;
+  known->mapped = view.data;
+  known->state = ObjectState::kMapped;
+  complete(id, *known);
+  unlock_and_flush(guard);
+}
+
+void Core::on_plasma_lost(const ObjectId& id) {
+  Guard guard(mutex_);
+  ObjectEntry* known = find(id);
+  if (known == nullptr || known->state != ObjectState::kPlasma) return;
+  known->asked_store = false;
+  events_.push({.kind = EventKind::kObjectLost, .first = id.binary(), .text = "gone from the object store"});
+}
+
+bool Core::reconstruct(const ObjectId& id) {
+  Guard guard(mutex_);
+  ObjectEntry* known = find(id);
+  const auto task = tasks_.find(id.task());
+  if (known == nullptr || !known->owned || task == tasks_.end() || !task->second->lineage) return false;
+  TaskRecord& record = *task->second;
+  const bool arguments_there = std::all_of(record.uses.begin(), record.uses.end(),
+                                           [&](const ObjectId& use) { return references_.contains(use) && find(use); });
+  if (!arguments_there || record.retries_left == 0) return false;
+  for (std::uint32_t i = 0; i < record.shape->num_returns; ++i) {
+    if (ObjectEntry* result = find(ObjectId::of(record.id, i)); result != nullptr && result->state != ObjectState::kInline) {
+      if (result->state == ObjectState::kMapped) plasma_->unpin(ObjectId::of(record.id, i));
+      result->state = ObjectState::kPending;
+      result->mapped = {};
+      result->asked_store = false;
+    }
+  }
+  lineage_bytes_ -= record.footprint_bytes();
+  record.lineage = false;
+  record.uses_held = true;
+  for (const ObjectId& use : record.uses) references_.add_task_use(use);
+  ++record.attempt;
+  if (record.retries_left > 0) --record.retries_left;
+  record.change(TaskState::kWaiting);
+  start(record);
+  unlock_and_flush(guard);
+  return true;
+}
+
+}  // namespace aktis::core

@@ -1,0 +1,137 @@
+// Connections to other workers and drivers.
+//
+// What we send to a process always goes over one connection, so that it arrives in order; a process whose
+// connection breaks is taken for dead (its WorkerId is never used again, a restarted one is another process).
+#include <algorithm>
+
+#include "core/core.h"
+#include "core/delegates.h"
+#include "wire/log.h"
+
+namespace aktis::core {
+
+std::shared_ptr<wire::Connection> Core::peer(const WorkerId& worker, const std::string& address) {
+  Peer& peer = peers_[worker];
+  if (peer.connection) return peer.connection;
+  if (!address.empty()) peer.address = address;
+  if (peer.address.empty()) peer.address = "unix:" + sockets_dir_ + "/" + worker.hex() + ".sock";
+  peer.connection = wire::Connection::connect(reactor_, peer.address, hello(), worker, peer_delegate_);
+  open_.emplace(peer.connection.get(), worker);
+  return peer.connection;
+}
+
+void Core::send(const WorkerId& worker, CoreFrame type, Bytes payload, bool urgent) {
+  queue(peer(worker), type, {payload}, urgent);
+}
+
+void Core::queue(const std::shared_ptr<wire::Connection>& connection, CoreFrame type,
+                 std::initializer_list<Bytes> segments, bool urgent) {
+  wire::FrameHeader header;
+  header.type = static_cast<std::uint16_t>(type);
+  connection->send(header, std::span<const Bytes>(segments.begin(), segments.size()), wire::Flush::kLater);
+  if (std::find(dirty_.begin(), dirty_.end(), connection) == dirty_.end()) dirty_.push_back(connection);
+  urgent_ |= urgent;
+}
+
+void Core::unlock_and_flush(Guard& guard) {
+  std::vector<std::shared_ptr<wire::Connection>> now;
+  std::vector<ObjectId> remove;
+  if (urgent_) now.swap(dirty_);
+  urgent_ = false;
+  remove.swap(to_remove_);
+  const bool later = !dirty_.empty();
+  plasma::Client* store = plasma_.get();
+  guard.unlock();
+  for (const auto& connection : now) connection->flush();
+  if (store != nullptr && !remove.empty()) store->remove(remove);
+  if (later && !flush_armed_.exchange(true)) {
+    reactor_.call_after(std::chrono::milliseconds(1), [this] { flush_armed_ = false; });
+  }
+}
+
+void Core::flush_all() {
+  Guard guard(mutex_);
+  drain_drops();
+  urgent_ = true;
+  unlock_and_flush(guard);
+}
+
+void Core::on_peer_open(wire::Connection& connection, const WorkerId& worker) {
+  Guard guard(mutex_);
+  open_[&connection] = worker;
+  Peer& peer = peers_[worker];
+  if (!peer.connection) peer.connection = connection.shared_from_this();
+}
+
+void Core::on_peer_frame(wire::Connection& connection, const wire::Frame& frame) {
+  const auto type = static_cast<CoreFrame>(frame.header.type);
+  if (type == CoreFrame::kTask) {  // the executor's hot path copies outside the lock
+    on_task(connection, connection.peer().sender, frame.payload);
+    return;
+  }
+  Guard guard(mutex_);
+  const auto known = open_.find(&connection);
+  if (known == open_.end()) return;
+  const WorkerId from = known->second;
+  switch (type) {
+    case CoreFrame::kTaskReply: on_reply(from, frame.payload); break;
+    case CoreFrame::kGiveBack: on_give_back(from, frame.payload); break;
+    case CoreFrame::kSteal: on_steal(connection, frame.payload); break;
+    case CoreFrame::kCancel: on_cancel(connection, frame.payload); break;
+    case CoreFrame::kObjectGet: on_object_get(from, frame.payload); break;
+    case CoreFrame::kObjectValue: on_object_value(from, frame.payload); break;
+    case CoreFrame::kBorrowAdd:
+    case CoreFrame::kBorrowAck:
+    case CoreFrame::kBorrowNack:
+    case CoreFrame::kBorrowRemove:
+    case CoreFrame::kReturnRelease: on_reference_frame(type, from, frame.payload); break;
+    default: reject(connection, "a frame of type " + std::to_string(frame.header.type)); break;
+  }
+  unlock_and_flush(guard);
+}
+
+void Core::reject(wire::Connection& connection, const std::string& what) {
+  wire::log(wire::LogLevel::kWarning, "core", "closing a connection that sent " + what);
+  connection.close("malformed frame: " + what);
+}
+
+void Core::on_peer_closed(wire::Connection& connection, const std::string& reason) {
+  Guard guard(mutex_);
+  const auto known = open_.find(&connection);
+  if (known == open_.end()) return;
+  const WorkerId worker = known->second;
+  open_.erase(known);
+  dirty_.erase(std::remove_if(dirty_.begin(), dirty_.end(),
+                              [&](const auto& other) { return other.get() == &connection; }),
+               dirty_.end());
+  if (!closed_) worker_lost(worker, reason);
+  unlock_and_flush(guard);
+}
+
+void Core::worker_lost(const WorkerId& worker, const std::string& reason) {
+  const auto known = peers_.find(worker);
+  if (known == peers_.end()) return;  // the second connection of the same process
+  const auto connection = std::move(known->second.connection);
+  peers_.erase(known);
+  if (connection && connection->state() != wire::Connection::State::kClosed) connection->close("peer lost");
+  while (Lease* lease = scheduling_.find_worker(worker)) {
+    const LeaseId id = lease->id;
+    scheduling_.on_lease_broken(id, reason, wire::Clock::now());
+    events_.push({.kind = EventKind::kLeaseBroken,
+                  .first = worker.binary(),
+                  .text = reason,
+                  .number = static_cast<std::int64_t>(id)});
+  }
+  for (const ActorId& actor : actor_calls_.on_worker_lost(worker, reason)) {
+    events_.push({.kind = EventKind::kActorLost, .first = actor.binary(), .second = worker.binary(), .text = reason});
+  }
+  drop_tasks_of(worker);
+  for (auto& [id, known_object] : objects_) {
+    auto& waiting = known_object.remote_waiting;
+    if (!waiting.empty()) waiting.erase(std::remove(waiting.begin(), waiting.end(), worker), waiting.end());
+  }
+  references_.on_process_lost(worker);
+  settle_references();
+}
+
+}  // namespace aktis::core

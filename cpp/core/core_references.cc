@@ -1,0 +1,128 @@
+// The reference table's surroundings: batched drops, its actions, its messages (rules: core/references.h).
+#include "core/core.h"
+
+namespace aktis::core {
+
+void Core::drop_reference(const ObjectId& id) {
+  bool first;
+  {
+    std::lock_guard guard(drops_mutex_);
+    first = drops_.empty();
+    drops_.push_back(id);
+  }
+  // Costs a system call only while another thread sleeps in the poller; else the next poll drains them.
+  if (first && !closed_) reactor_.interrupt();
+}
+
+void Core::drain_drops() {
+  std::vector<ObjectId> dropped;
+  {
+    std::lock_guard guard(drops_mutex_);
+    if (drops_.empty()) return;
+    dropped.swap(drops_);
+  }
+  references_.remove_local(dropped);
+  settle_references();
+}
+
+void Core::add_local(const ObjectId& id) {
+  Guard guard(mutex_);
+  references_.add_local(id);
+}
+
+void Core::adopt_reference(const RefId& ref, const Cover& cover) {
+  Guard guard(mutex_);
+  references_.add_borrowed(ref.id, ref.owner, cover);
+  if (ref.owner != config_.worker) {
+    ObjectEntry& known = objects_[ref.id];
+    if (known.owner.is_nil()) {
+      known.owned = false;
+      known.owner = ref.owner;
+      known.node = ref.node;
+    }
+  }
+  settle_references();
+  unlock_and_flush(guard);
+}
+
+void Core::pin_forever(const ObjectId& id) {
+  Guard guard(mutex_);
+  references_.pin_forever(id);
+}
+
+void Core::settle_references() {
+  using Kind = ReferenceAction::Kind;
+  std::vector<ReferenceAction> actions;
+  references_.take_actions(actions);
+  for (const ReferenceAction& action : actions) {
+    wire::ByteWriter out;
+    switch (action.kind) {
+      case Kind::kSendBorrowAdd:
+        encode_borrow(out, action.object, action.generation);
+        send(action.peer, CoreFrame::kBorrowAdd, out.view());
+        break;
+      case Kind::kSendBorrowAck:
+        encode_borrow(out, action.object, action.generation);
+        send(action.peer, CoreFrame::kBorrowAck, out.view());
+        break;
+      case Kind::kSendBorrowNack:
+        encode_borrow(out, action.object, action.generation);
+        send(action.peer, CoreFrame::kBorrowNack, out.view());
+        break;
+      case Kind::kSendBorrowRemove:
+        encode_borrow(out, action.object, action.generation);
+        send(action.peer, CoreFrame::kBorrowRemove, out.view(), false);
+        break;
+      case Kind::kSendReturnRelease:
+        out.u64(action.generation);
+        send(action.peer, CoreFrame::kReturnRelease, out.view(), false);
+        break;
+      case Kind::kFreeObject:
+        forget(action.object);
+        if (!action.lineage_kept) drop_lineage(action.object.task());
+        break;
+      case Kind::kLineageDroppable: drop_lineage(action.object.task()); break;
+      case Kind::kReleaseBorrowed: forget(action.object); break;
+      case Kind::kObjectOwnerDied:
+        events_.push({.kind = EventKind::kObjectLost, .first = action.object.binary(), .text = "owner died"});
+        break;
+      case Kind::kObjectLost:
+        events_.push({.kind = EventKind::kObjectLost, .first = action.object.binary(), .text = "freed by its owner"});
+        break;
+      case Kind::kTaskEndable:
+        if (auto held = held_replies_.extract(action.task)) {
+          send_reply(held.mapped().task, held.mapped().bytes);
+          urgent_ = true;
+        }
+        break;
+    }
+  }
+}
+
+void Core::on_reference_frame(CoreFrame type, const WorkerId& from, Bytes payload) {
+  if (type == CoreFrame::kReturnRelease) {
+    wire::ByteReader in(payload);
+    const std::uint64_t hold = in.u64();
+    if (in.ok()) references_.on_return_release(from, hold);
+  } else if (const auto message = decode_borrow(payload)) {
+    if (type == CoreFrame::kBorrowAdd) references_.on_borrow_add(from, message->id, message->generation);
+    if (type == CoreFrame::kBorrowAck) references_.on_borrow_ack(from, message->id, message->generation);
+    if (type == CoreFrame::kBorrowNack) references_.on_borrow_nack(from, message->id, message->generation);
+    if (type == CoreFrame::kBorrowRemove) references_.on_borrow_remove(from, message->id, message->generation);
+  }
+  settle_references();
+}
+
+std::vector<std::pair<ObjectId, ReferenceCounts>> Core::references(std::size_t limit) {
+  Guard guard(mutex_);
+  drain_drops();
+  std::vector<std::pair<ObjectId, ReferenceCounts>> all;
+  for (const ObjectId& id : references_.ids()) {
+    if (all.size() == limit) break;
+    all.emplace_back(id, references_.counts(id));
+  }
+  unlock_and_flush(guard);
+  return all;
+}
+
+}  // namespace aktis::core

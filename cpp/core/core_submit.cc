@@ -1,0 +1,533 @@
+// The owner's side of tasks: from submission to the results.
+#include <algorithm>
+#include <ctime>
+
+#include "core/core.h"
+
+namespace aktis::core {
+namespace {
+
+std::int64_t unix_ns() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
+
+constexpr std::chrono::milliseconds kTick{10};
+
+std::string pickle_of(const OwnedValue& value) {
+  const auto view = parse_value(value.view());
+  return view ? std::string(reinterpret_cast<const char*>(view->inband.data()), view->inband.size()) : std::string{};
+}
+
+}  // namespace
+
+std::vector<ObjectId> Core::submit(Submission submission) {
+  auto record = std::make_unique<TaskRecord>();
+  TaskRecord& task = *record;
+  task.id = next_task_id();
+  task.parent = submission.parent;
+  task.shape = std::move(submission.shape);
+  task.actor = submission.actor;
+  task.trace = submission.trace;
+  task.args = std::move(submission.args);
+  task.retries_left = task.shape->max_retries;
+  task.submit_unix_ns = unix_ns();
+  task.uses = std::move(submission.nested);
+  for (const Argument& argument : submission.arguments) task.uses.push_back(argument.ref.id);
+  task.arguments = std::move(submission.arguments);
+  in_flight_bytes_ += task.args->view().size();
+
+  std::vector<ObjectId> returns;
+  returns.reserve(task.shape->num_returns);
+  Guard guard(mutex_);
+  drain_drops();
+  for (std::uint32_t i = 0; i < task.shape->num_returns; ++i) {
+    returns.push_back(ObjectId::of(task.id, i));
+    references_.add_owned(returns.back(), 1);
+    entry(returns.back());
+  }
+  for (const ObjectId& use : task.uses) references_.add_task_use(use);
+  if (!task.parent.is_nil()) children_[task.parent].push_back(task.id);
+  tasks_.emplace(task.id, std::move(record));
+  start(task);
+  unlock_and_flush(guard);
+  return returns;
+}
+
+// Counts what is not there yet of the arguments; queues the task when nothing is missing.
+void Core::start(TaskRecord& task) {
+  task.unresolved = 0;
+  for (const Argument& argument : task.arguments) {
+    ObjectEntry& known = entry(argument.ref.id);
+    if (known.exists()) {
+      if (!known.is_error) continue;
+      const auto error = known.value;
+      unlink_arguments(task);
+      finish_with_error(task, error);
+      return;
+    }
+    ++task.unresolved;
+    known.dependents.push_back(&task);
+    fetch(argument.ref.id, known);
+  }
+  if (!task.actor.is_nil()) {
+    if (const auto dead = actor_calls_.submit(task)) {
+      unlink_arguments(task);
+      finish_with_error(task, dead);
+    }
+  } else if (task.unresolved == 0) {
+    scheduling_.enqueue(task, wire::Clock::now());
+    arm_tick();
+  }
+}
+
+void Core::argument_there(TaskRecord& task) {
+  if (task.state != TaskState::kWaiting) return;
+  for (const Argument& argument : task.arguments) {
+    const ObjectEntry* known = find(argument.ref.id);
+    if (known == nullptr || !known->exists() || !known->is_error) continue;
+    const auto error = known->value;
+    if (!task.actor.is_nil()) actor_calls_.remove_queued(task);
+    unlink_arguments(task);
+    finish_with_error(task, error);
+    return;
+  }
+  if (--task.unresolved > 0) return;
+  if (task.actor.is_nil()) {
+    scheduling_.enqueue(task, wire::Clock::now());
+    arm_tick();
+  } else {
+    actor_calls_.argument_ready(task);
+  }
+}
+
+// Takes a waiting task off the lists of the objects that it waits for.
+void Core::unlink_arguments(TaskRecord& task) {
+  for (const Argument& argument : task.arguments) {
+    if (ObjectEntry* known = find(argument.ref.id)) {
+      auto& dependents = known->dependents;
+      dependents.erase(std::remove(dependents.begin(), dependents.end(), &task), dependents.end());
+    }
+  }
+}
+
+// ---- pushing ----
+
+void Core::encode_arguments(wire::ByteWriter& out, std::span<const Argument> arguments) {
+  out.u32(static_cast<std::uint32_t>(arguments.size()));
+  for (const Argument& argument : arguments) {
+    const ObjectEntry& known = entry(argument.ref.id);
+    const bool in_plasma = known.state != ObjectState::kInline;
+    encode_argument(out, argument.position, argument.keyword, in_plasma, argument.ref,
+                    in_plasma ? Bytes{} : known.value->view());
+  }
+}
+
+void Core::send_task(const WorkerId& worker, const TaskRecord& task, bool urgent) {
+  wire::ByteWriter head, arguments;
+  encode_task_head(head, task.id, task.parent, job_, task.actor, task.attempt, task.trace);
+  encode_arguments(arguments, task.arguments);
+  arguments.u32(static_cast<std::uint32_t>(task.args->view().size()));
+  queue(peer(worker), CoreFrame::kTask, {head.view(), task.shape->encoded, arguments.view(), task.args->view()},
+        urgent);
+}
+
+std::vector<std::byte> Core::encode_creation(const Submission& submission, const TaskId& task) {
+  wire::ByteWriter out;
+  Guard guard(mutex_);
+  encode_task_head(out, task, submission.parent, job_, submission.actor, 0, submission.trace);
+  out.raw(submission.shape->encoded.data(), submission.shape->encoded.size());
+  encode_arguments(out, submission.arguments);
+  out.blob(submission.args->view());
+  return out.take();
+}
+
+void Core::push(Lease& lease, TaskRecord& task) { send_task(lease.worker, task, lease.in_flight.size() == 1); }
+void Core::push_call(const WorkerId& worker, TaskRecord& task, bool idle) { send_task(worker, task, idle); }
+
+void Core::steal(Lease& victim, std::uint32_t count) {
+  wire::ByteWriter out;
+  out.u32(count);
+  send(victim.worker, CoreFrame::kSteal, out.view());
+}
+
+void Core::need_leases(std::uint64_t class_key, std::uint32_t wanted, std::uint64_t backlog) {
+  Event event{.kind = EventKind::kNeedLeases, .number = wanted, .other = static_cast<std::int64_t>(backlog)};
+  event.key = class_key;
+  events_.push(std::move(event));
+}
+
+void Core::lease_idle(LeaseId lease) {
+  events_.push({.kind = EventKind::kLeaseIdle, .number = static_cast<std::int64_t>(lease)});
+}
+
+void Core::task_lost(TaskRecord& task, const std::string& reason) { set_suspended(task, reason); }
+void Core::call_lost(TaskRecord& task, const std::string& reason) { set_suspended(task, reason); }
+
+void Core::set_suspended(TaskRecord& task, const std::string& reason) {
+  task.change(TaskState::kSuspended);
+  if (task.cancel_requested) {
+    finish_with_error(task, task.cancel_error);
+    return;
+  }
+  events_.push({.kind = EventKind::kTaskLost,
+                .first = task.id.binary(),
+                .second = task.worker.binary(),
+                .third = task.actor.is_nil() ? std::string{} : task.actor.binary(),
+                .text = reason,
+                .number = task.retries_left});
+}
+
+// ---- results ----
+
+void Core::on_reply(const WorkerId& from, Bytes payload) {
+  const auto reply = decode_reply(payload);
+  if (!reply) return;
+  const auto known = tasks_.find(reply->id);
+  if (known == tasks_.end() || known->second->state != TaskState::kPushed || known->second->worker != from ||
+      known->second->attempt != reply->attempt) {
+    // An answer that nobody waits for (cancelled, retried elsewhere): only its references must be let go.
+    if (reply->hold != 0) references_.adopt_return(from, reply->hold, {});
+    settle_references();
+    return;
+  }
+  TaskRecord& task = *known->second;
+  const auto now = wire::Clock::now();
+  if (task.actor.is_nil()) {
+    scheduling_.on_reply(task, Nanoseconds(reply->end_unix_ns - reply->start_unix_ns), now);
+  } else {
+    actor_calls_.on_reply(task);
+  }
+  if (reply->status == TaskStatus::kOk && reply->returns.size() == task.shape->num_returns) {
+    store_returns(task, *reply, from);
+    end_task(task);
+    return;
+  }
+  std::shared_ptr<const OwnedValue> error;
+  if (reply->status == TaskStatus::kCancelled && task.cancel_error) {
+    error = task.cancel_error;
+  } else if (!reply->returns.empty() && parse_value(reply->returns[0].value)) {
+    error = OwnedValue::copy_of(reply->returns[0].value);
+  } else {
+    error = OwnedValue::make(ValueKind::kError, {}, {});
+  }
+  if (reply->hold != 0) references_.adopt_return(from, reply->hold, {});
+  if (task.shape->retry_on_error && reply->status == TaskStatus::kError && !task.cancel_requested) {
+    task.change(TaskState::kSuspended);
+    events_.push({.kind = EventKind::kTaskError,
+                  .first = task.id.binary(),
+                  .second = pickle_of(*error),
+                  .number = task.retries_left});
+    settle_references();
+    return;
+  }
+  finish_with_error(task, std::move(error));
+}
+
+void Core::store_returns(TaskRecord& task, const ReplyMessage& reply, const WorkerId& from) {
+  std::vector<ReturnedRef> nested;
+  for (std::uint32_t i = 0; i < reply.returns.size(); ++i) {
+    for (const RefId& ref : reply.returns[i].nested) nested.push_back({ObjectId::of(task.id, i), ref.id, ref.owner});
+  }
+  if (reply.hold != 0) references_.adopt_return(from, reply.hold, nested);
+  for (std::uint32_t i = 0; i < reply.returns.size(); ++i) {
+    const ReturnMessage& value = reply.returns[i];
+    const ObjectId id = ObjectId::of(task.id, i);
+    if (value.in_plasma) {
+      store_plasma(id, value.size_bytes);
+      if (find(id) != nullptr) ++task.live_returns;
+    } else if (find(id) != nullptr) {
+      const bool whole = parse_value(value.value).has_value();
+      store_inline(id, whole ? OwnedValue::copy_of(value.value) : OwnedValue::make(ValueKind::kError, {}, {}), !whole);
+    }
+  }
+}
+
+void Core::fail_returns(TaskRecord& task, std::shared_ptr<const OwnedValue> error) {
+  for (std::uint32_t i = 0; i < task.shape->num_returns; ++i) {
+    store_inline(ObjectId::of(task.id, i), error, true);
+  }
+}
+
+void Core::finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue> error) {
+  // Marked first: failing the returns may fail tasks that depend on them, which must not find this one open.
+  const bool cancelled = task.cancel_requested && error == task.cancel_error;
+  task_events_record(task, cancelled ? TaskEvents::kCancelled : TaskEvents::kFailed);
+  fail_returns(task, std::move(error));
+  end_task(task);
+}
+
+void Core::task_events_record(const TaskRecord& task, int state) {
+  const TaskEvent event{.task = task.id,
+                        .parent = task.parent,
+                        .actor = task.actor,
+                        .name = task.shape->name,
+                        .state = state,
+                        .start_unix_ns = task.submit_unix_ns,
+                        .end_unix_ns = unix_ns(),
+                        .attempt = task.attempt,
+                        .error = {}};
+  if (task_events_.record(event, event.end_unix_ns)) arm_event_flush();
+}
+
+// The task is over: its arguments are let go, its record too unless a result could have to be made again.
+void Core::end_task(TaskRecord& task) {
+  task.change(TaskState::kFinished);
+  const std::size_t bytes = task.args->view().size();
+  const bool was_full = !has_room();
+  in_flight_bytes_ -= bytes;
+  if (was_full && has_room()) {
+    for (wire::Waiter* waiter : room_waiters_) waiter->complete();
+  }
+  release_uses(task);
+  if (!task.parent.is_nil()) {
+    if (const auto siblings = children_.find(task.parent); siblings != children_.end()) {
+      auto& ids = siblings->second;
+      ids.erase(std::remove(ids.begin(), ids.end(), task.id), ids.end());
+      if (ids.empty()) children_.erase(siblings);
+    }
+  }
+  if (task.live_returns == 0 || task.retries_left == 0 || !task.actor.is_nil()) {
+    tasks_.erase(task.id);
+  } else {
+    task.lineage = true;
+    lineage_bytes_ += task.footprint_bytes();
+    lineage_order_.push_back(task.id);
+    while (lineage_bytes_ > config_.lineage_limit_bytes && !lineage_order_.empty()) {
+      const TaskId oldest = lineage_order_.front();
+      lineage_order_.pop_front();
+      if (const auto record = tasks_.find(oldest); record != tasks_.end()) record->second->live_returns = 1;
+      drop_lineage(oldest);
+    }
+  }
+  settle_references();
+}
+
+void Core::release_uses(TaskRecord& task) {
+  if (!std::exchange(task.uses_held, false)) return;
+  references_.remove_task_use(task.uses);
+}
+
+// One result of the task was freed; with the last one its record goes.
+void Core::drop_lineage(const TaskId& id) {
+  const auto known = tasks_.find(id);
+  if (known == tasks_.end() || !known->second->lineage) return;
+  TaskRecord& task = *known->second;
+  if (task.live_returns > 0 && --task.live_returns > 0) return;
+  lineage_bytes_ -= task.footprint_bytes();
+  tasks_.erase(known);
+}
+
+void Core::on_give_back(const WorkerId& from, Bytes payload) {
+  const auto message = decode_give_back(payload);
+  if (!message) return;
+  std::vector<TaskRecord*> tasks;
+  LeaseId lease = 0;
+  for (const TaskId& id : message->tasks) {
+    const auto known = tasks_.find(id);
+    if (known == tasks_.end() || known->second->worker != from || known->second->state != TaskState::kPushed) continue;
+    tasks.push_back(known->second.get());
+    lease = known->second->lease;
+  }
+  if (lease == 0) {
+    const Lease* held = scheduling_.find_worker(from);
+    if (held == nullptr) return;
+    lease = held->id;
+  }
+  for (TaskRecord* task : scheduling_.on_give_back(lease, message->blocked, tasks, wire::Clock::now())) {
+    finish_with_error(*task, task->cancel_error);
+  }
+}
+
+// ---- verbs of the policy thread ----
+
+void Core::add_lease(std::uint64_t class_key, LeaseId lease, const WorkerId& worker, const std::string& address) {
+  Guard guard(mutex_);
+  peer(worker, address);
+  scheduling_.add_lease(class_key, lease, worker, wire::Clock::now());
+  arm_tick();
+  unlock_and_flush(guard);
+}
+
+bool Core::drop_lease(LeaseId lease) {
+  Guard guard(mutex_);
+  return scheduling_.drop_lease(lease);
+}
+
+std::vector<LeaseId> Core::idle_leases() {
+  Guard guard(mutex_);
+  return scheduling_.idle_leases();
+}
+
+void Core::break_lease(LeaseId lease, const std::string& reason) {
+  Guard guard(mutex_);
+  scheduling_.on_lease_broken(lease, reason, wire::Clock::now());
+  unlock_and_flush(guard);
+}
+
+std::size_t Core::fail_class(std::uint64_t class_key, Bytes error_pickle) {
+  const auto error = OwnedValue::make(ValueKind::kError, error_pickle, {});
+  Guard guard(mutex_);
+  const auto tasks = scheduling_.queued(class_key);
+  for (TaskRecord* task : tasks) {
+    scheduling_.remove_queued(*task);
+    finish_with_error(*task, error);
+  }
+  unlock_and_flush(guard);
+  return tasks.size();
+}
+
+bool Core::resubmit(const TaskId& id, std::chrono::milliseconds delay) {
+  Guard guard(mutex_);
+  const auto known = tasks_.find(id);
+  if (known == tasks_.end() || known->second->state != TaskState::kSuspended) return false;
+  if (delay.count() > 0) {
+    reactor_.call_after(delay, [this, id] { resubmit(id, std::chrono::milliseconds(0)); });
+    return true;
+  }
+  TaskRecord& task = *known->second;
+  if (task.cancel_requested) {
+    finish_with_error(task, task.cancel_error);
+  } else {
+    ++task.attempt;
+    if (task.retries_left > 0) --task.retries_left;
+    if (task.actor.is_nil()) {
+      scheduling_.enqueue(task, wire::Clock::now(), true);
+      arm_tick();
+    } else {
+      actor_calls_.again(task);
+    }
+  }
+  unlock_and_flush(guard);
+  return true;
+}
+
+bool Core::fail_task(const TaskId& id, Bytes error_pickle) {
+  Guard guard(mutex_);
+  const auto known = tasks_.find(id);
+  if (known == tasks_.end()) return false;
+  TaskRecord& task = *known->second;
+  if (task.state == TaskState::kPushed || task.state == TaskState::kFinished) return false;
+  unlink_arguments(task);
+  if (task.actor.is_nil()) {
+    scheduling_.remove_queued(task);
+  } else {
+    actor_calls_.remove_queued(task);
+  }
+  finish_with_error(task, OwnedValue::make(ValueKind::kError, error_pickle, {}));
+  unlock_and_flush(guard);
+  return true;
+}
+
+Core::Cancelled Core::cancel(const TaskId& id, bool recursive, Bytes error_pickle) {
+  auto error = OwnedValue::make(ValueKind::kError, error_pickle, {});
+  Guard guard(mutex_);
+  const auto known = tasks_.find(id);
+  if (known == tasks_.end() || known->second->state == TaskState::kFinished) return Cancelled::kUnknown;
+  TaskRecord& task = *known->second;
+  task.cancel_requested = true;
+  task.cancel_error = std::move(error);
+  if (task.state == TaskState::kPushed) {
+    wire::ByteWriter out;
+    out.id(id).u8(recursive ? 1 : 0);
+    send(task.worker, CoreFrame::kCancel, out.view());
+    unlock_and_flush(guard);
+    return Cancelled::kSent;
+  }
+  unlink_arguments(task);
+  if (task.actor.is_nil()) {
+    scheduling_.remove_queued(task);
+  } else {
+    actor_calls_.remove_queued(task);
+  }
+  finish_with_error(task, task.cancel_error);
+  unlock_and_flush(guard);
+  return Cancelled::kDone;
+}
+
+std::optional<std::pair<WorkerId, LeaseId>> Core::worker_of(const TaskId& id) {
+  Guard guard(mutex_);
+  const auto known = tasks_.find(id);
+  if (known == tasks_.end() || known->second->state != TaskState::kPushed) return std::nullopt;
+  return std::pair{known->second->worker, known->second->lease};
+}
+
+std::vector<TaskId> Core::children_of(const TaskId& id) {
+  Guard guard(mutex_);
+  const auto known = children_.find(id);
+  return known == children_.end() ? std::vector<TaskId>{} : known->second;
+}
+
+// ---- actors ----
+
+void Core::actor_connect(const ActorId& actor, std::uint64_t, const WorkerId& worker, const std::string& address) {
+  Guard guard(mutex_);
+  peer(worker, address);
+  actor_calls_.connect(actor, worker);
+  unlock_and_flush(guard);
+}
+
+void Core::actor_pause(const ActorId& actor) {
+  Guard guard(mutex_);
+  actor_calls_.pause(actor);
+}
+
+std::size_t Core::actor_fail(const ActorId& actor, Bytes error_pickle) {
+  const auto error = OwnedValue::make(ValueKind::kError, error_pickle, {});
+  Guard guard(mutex_);
+  const auto calls = actor_calls_.fail(actor, error);
+  for (TaskRecord* call : calls) {
+    unlink_arguments(*call);
+    finish_with_error(*call, error);
+  }
+  unlock_and_flush(guard);
+  return calls.size();
+}
+
+void Core::actor_set(const ActorId& actor, bool out_of_order) {
+  Guard guard(mutex_);
+  actor_calls_.set_options(actor, out_of_order);
+}
+
+std::size_t Core::actor_pending_calls(const ActorId& actor) {
+  Guard guard(mutex_);
+  return actor_calls_.pending_calls(actor);
+}
+
+// ---- bounds and time ----
+
+void Core::attach_room(wire::Waiter& waiter) {
+  Guard guard(mutex_);
+  if (has_room()) {
+    waiter.complete();
+  } else {
+    room_waiters_.push_back(&waiter);
+  }
+}
+
+void Core::detach_room(wire::Waiter& waiter) {
+  Guard guard(mutex_);
+  room_waiters_.erase(std::remove(room_waiters_.begin(), room_waiters_.end(), &waiter), room_waiters_.end());
+}
+
+// Runs while there is anything that time could change: queued tasks or leases held.
+void Core::arm_tick() {
+  if (tick_armed_ || closed_) return;
+  tick_armed_ = true;
+  reactor_.call_after(kTick, [this] { tick(); });
+}
+
+void Core::tick() {
+  Guard guard(mutex_);
+  tick_armed_ = false;
+  scheduling_.tick(wire::Clock::now());
+  if (scheduling_.lease_count() > 0 || scheduling_.queued_count() > 0) arm_tick();
+  unlock_and_flush(guard);
+}
+
+void Core::arm_event_flush() {
+  reactor_.call_after(std::chrono::seconds(1), [this] { flush_task_events(); });
+}
+
+}  // namespace aktis::core

@@ -1,0 +1,175 @@
+#include "core/messages.h"
+
+#include "wire/frame.h"
+
+namespace aktis::core {
+namespace {
+
+constexpr std::size_t kMaxNameBytes = 1024;
+constexpr std::size_t kMaxBlobBytes = wire::kDefaultMaxPayloadBytes;
+
+RefId read_ref(wire::ByteReader& in) {
+  RefId ref;
+  ref.id = in.id<ObjectId>();
+  ref.owner = in.id<WorkerId>();
+  ref.node = in.id<NodeId>();
+  return ref;
+}
+
+void write_ref(wire::ByteWriter& out, const RefId& ref) { out.id(ref.id).id(ref.owner).id(ref.node); }
+
+ArgumentMessage read_argument(wire::ByteReader& in) {
+  ArgumentMessage argument;
+  argument.position = in.u16();
+  if (argument.position == kKeywordPosition) argument.keyword = in.text(kMaxNameBytes);
+  argument.in_plasma = in.u8() != 0;
+  argument.ref = read_ref(in);
+  if (!argument.in_plasma) argument.value = in.blob(kMaxBlobBytes);
+  return argument;
+}
+
+ReturnMessage read_return(wire::ByteReader& in) {
+  ReturnMessage value;
+  value.in_plasma = in.u8() != 0;
+  value.size_bytes = in.u64();
+  if (!value.in_plasma) value.value = in.blob(kMaxBlobBytes);
+  const std::size_t nested = in.u32();
+  if (!in.fits(nested, RefId::kBytes)) return value;
+  value.nested.reserve(nested);
+  for (std::size_t i = 0; i < nested; ++i) value.nested.push_back(read_ref(in));
+  return value;
+}
+
+}  // namespace
+
+void TaskTemplate::finish() {
+  wire::ByteWriter out;
+  out.u8(static_cast<std::uint8_t>(kind));
+  out.u8(max_retries == 0 ? kTaskAtMostOnce : 0);
+  out.u16(num_returns).id(function).text(name).text(method).text(concurrency_group);
+  encoded = out.take();
+}
+
+void encode_task_head(wire::ByteWriter& out, const TaskId& id, const TaskId& parent, const JobId& job,
+                      const ActorId& actor, std::uint32_t attempt, const TraceContext& trace) {
+  out.id(id).id(parent).id(job).id(actor).u32(attempt).raw(trace.data, sizeof(trace.data));
+}
+
+void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword, bool in_plasma,
+                     const RefId& ref, Bytes value) {
+  out.u16(position);
+  if (position == kKeywordPosition) out.text(keyword);
+  out.u8(in_plasma ? 1 : 0);
+  write_ref(out, ref);
+  if (!in_plasma) out.blob(value);
+}
+
+std::optional<TaskMessage> decode_task(Bytes payload) {
+  wire::ByteReader in(payload);
+  TaskMessage task;
+  task.id = in.id<TaskId>();
+  task.parent = in.id<TaskId>();
+  task.job = in.id<JobId>();
+  task.actor = in.id<ActorId>();
+  task.attempt = in.u32();
+  task.trace = in.id<TraceContext>();
+  const auto kind = in.u8();
+  task.flags = in.u8();
+  task.num_returns = in.u16();
+  task.function = in.id<FunctionId>();
+  task.name = in.text(kMaxNameBytes);
+  task.method = in.text(kMaxNameBytes);
+  task.concurrency_group = in.text(kMaxNameBytes);
+  const std::size_t arguments = in.u32();
+  if (!in.fits(arguments, 3 + RefId::kBytes)) return std::nullopt;
+  task.arguments.reserve(arguments);
+  for (std::size_t i = 0; i < arguments && in.ok(); ++i) task.arguments.push_back(read_argument(in));
+  task.args = in.blob(kMaxBlobBytes);
+  if (!in.ok() || kind > static_cast<std::uint8_t>(TaskKind::kActorMethod)) return std::nullopt;
+  task.kind = static_cast<TaskKind>(kind);
+  return task;
+}
+
+void encode_reply_head(wire::ByteWriter& out, const ReplyMessage& head, std::uint16_t returns) {
+  out.id(head.id).u32(head.attempt).u8(static_cast<std::uint8_t>(head.status));
+  out.i64(head.start_unix_ns).i64(head.end_unix_ns).u64(head.hold).u16(returns);
+}
+
+void encode_return(wire::ByteWriter& out, bool in_plasma, std::uint64_t size_bytes, Bytes value,
+                   std::span<const RefId> nested) {
+  out.u8(in_plasma ? 1 : 0).u64(size_bytes);
+  if (!in_plasma) out.blob(value);
+  out.u32(static_cast<std::uint32_t>(nested.size()));
+  for (const RefId& ref : nested) write_ref(out, ref);
+}
+
+std::optional<ReplyMessage> decode_reply(Bytes payload) {
+  wire::ByteReader in(payload);
+  ReplyMessage reply;
+  reply.id = in.id<TaskId>();
+  reply.attempt = in.u32();
+  const auto status = in.u8();
+  reply.start_unix_ns = in.i64();
+  reply.end_unix_ns = in.i64();
+  reply.hold = in.u64();
+  const std::size_t returns = in.u16();
+  if (!in.fits(returns, 1 + 8 + 4)) return std::nullopt;
+  reply.returns.reserve(returns);
+  for (std::size_t i = 0; i < returns && in.ok(); ++i) reply.returns.push_back(read_return(in));
+  if (!in.ok() || status > static_cast<std::uint8_t>(TaskStatus::kCancelled)) return std::nullopt;
+  reply.status = static_cast<TaskStatus>(status);
+  return reply;
+}
+
+void encode_give_back(wire::ByteWriter& out, bool blocked, std::span<const TaskId> tasks) {
+  out.u8(blocked ? 1 : 0).u32(static_cast<std::uint32_t>(tasks.size()));
+  for (const TaskId& task : tasks) out.id(task);
+}
+
+std::optional<GiveBackMessage> decode_give_back(Bytes payload) {
+  wire::ByteReader in(payload);
+  GiveBackMessage message;
+  message.blocked = in.u8() != 0;
+  const std::size_t count = in.u32();
+  if (!in.fits(count, TaskId::kBytes)) return std::nullopt;
+  message.tasks.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) message.tasks.push_back(in.id<TaskId>());
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
+void encode_object_value(wire::ByteWriter& out, const ObjectId& id, RemoteState state, std::uint64_t size_bytes,
+                         Bytes value, std::string_view reason) {
+  out.id(id).u8(static_cast<std::uint8_t>(state)).u64(size_bytes);
+  if (state == RemoteState::kInline) out.blob(value);
+  if (state == RemoteState::kGone) out.text(reason);
+}
+
+std::optional<ObjectValueMessage> decode_object_value(Bytes payload) {
+  wire::ByteReader in(payload);
+  ObjectValueMessage message;
+  message.id = in.id<ObjectId>();
+  const auto state = in.u8();
+  if (state > static_cast<std::uint8_t>(RemoteState::kGone)) return std::nullopt;
+  message.state = static_cast<RemoteState>(state);
+  message.size_bytes = in.u64();
+  if (message.state == RemoteState::kInline) message.value = in.blob(kMaxBlobBytes);
+  if (message.state == RemoteState::kGone) message.reason = in.text();
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
+void encode_borrow(wire::ByteWriter& out, const ObjectId& id, std::uint64_t generation) {
+  out.id(id).u64(generation);
+}
+
+std::optional<BorrowMessage> decode_borrow(Bytes payload) {
+  wire::ByteReader in(payload);
+  BorrowMessage message;
+  message.id = in.id<ObjectId>();
+  message.generation = in.u64();
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
+}  // namespace aktis::core

@@ -1,0 +1,159 @@
+// What workers say to one another: the payloads of frame types 32-63 and their bounded codecs.
+//
+// Decoded messages view the frame's payload; whoever keeps one copies what it needs. Counts and lengths are
+// checked against the input before anything is reserved.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/value.h"
+#include "wire/codec.h"
+#include "wire/ids.h"
+
+namespace aktis::core {
+
+enum class CoreFrame : std::uint16_t {
+  kTask = 32,           // owner -> executor
+  kTaskReply = 33,      // executor -> owner
+  kGiveBack = 34,       // executor -> owner: tasks that it has not started and will not run
+  kSteal = 35,          // owner -> executor: give back up to that many
+  kCancel = 36,         // owner -> executor
+  kObjectGet = 37,      // borrower -> owner: the value, when it is there
+  kObjectValue = 38,    // owner -> borrower
+  kBorrowAdd = 39,      // borrower -> owner   (rules: core/references.h)
+  kBorrowAck = 40,      // owner -> borrower
+  kBorrowNack = 41,     // owner -> borrower
+  kBorrowRemove = 42,   // borrower -> owner
+  kReturnRelease = 43,  // caller -> executor
+};
+
+// A reference as it travels: whose it is and where the owner lives.
+struct RefId {
+  ObjectId id;
+  WorkerId owner;
+  NodeId node;
+  static constexpr std::size_t kBytes = 20 + 16 + 16;
+};
+
+// W3C trace context: 16 bytes trace id, 8 bytes span id, flags.
+struct TraceContext {
+  std::uint8_t data[25] = {};
+};
+
+enum class TaskKind : std::uint8_t { kNormal = 0, kActorCreation = 1, kActorMethod = 2 };
+
+inline constexpr std::uint8_t kTaskAtMostOnce = 1;  // max_retries 0: its reply is never delayed
+
+// The part of a task that all calls of one remote function share, encoded once.
+struct TaskTemplate {
+  std::uint64_t class_key = 0;
+  TaskKind kind = TaskKind::kNormal;
+  FunctionId function;
+  std::string name;
+  std::string method;
+  std::string concurrency_group;
+  std::uint16_t num_returns = 1;
+  std::int32_t max_retries = 0;  // -1: without limit
+  bool retry_on_error = false;
+  std::vector<std::byte> encoded;  // made by finish()
+
+  void finish();
+};
+
+inline constexpr std::uint16_t kKeywordPosition = 0xffff;
+
+// An argument that was an ObjectRef: where it goes, and what it resolved to.
+struct ArgumentMessage {
+  std::uint16_t position = 0;  // kKeywordPosition: `keyword` names it
+  std::string_view keyword;
+  bool in_plasma = false;
+  Bytes value;  // inline: a serialized value
+  RefId ref;    // of the object (always set: it covers references nested in it)
+};
+
+struct TaskMessage {
+  TaskId id;
+  TaskId parent;
+  JobId job;
+  ActorId actor;
+  std::uint32_t attempt = 0;
+  TraceContext trace;
+  TaskKind kind = TaskKind::kNormal;
+  std::uint8_t flags = 0;
+  std::uint16_t num_returns = 1;
+  FunctionId function;
+  std::string_view name;
+  std::string_view method;
+  std::string_view concurrency_group;
+  std::vector<ArgumentMessage> arguments;
+  Bytes args;  // a serialized value: (args, kwargs) with None where an argument goes
+};
+
+// The head (what differs per call) of a task; template.encoded, the arguments and the value follow it.
+void encode_task_head(wire::ByteWriter& out, const TaskId& id, const TaskId& parent, const JobId& job,
+                      const ActorId& actor, std::uint32_t attempt, const TraceContext& trace);
+void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword, bool in_plasma,
+                     const RefId& ref, Bytes value);
+std::optional<TaskMessage> decode_task(Bytes payload);
+
+enum class TaskStatus : std::uint8_t { kOk = 0, kError = 1, kCancelled = 2 };
+
+struct ReturnMessage {
+  bool in_plasma = false;
+  std::uint64_t size_bytes = 0;
+  Bytes value;
+  std::vector<RefId> nested;
+};
+
+struct ReplyMessage {
+  TaskId id;
+  std::uint32_t attempt = 0;
+  TaskStatus status = TaskStatus::kOk;
+  std::int64_t start_unix_ns = 0;
+  std::int64_t end_unix_ns = 0;
+  std::uint64_t hold = 0;              // of the references in the returns (ReferenceTable::hold_return)
+  std::vector<ReturnMessage> returns;  // for kError: one, the exception
+};
+void encode_reply_head(wire::ByteWriter& out, const ReplyMessage& head, std::uint16_t returns);
+void encode_return(wire::ByteWriter& out, bool in_plasma, std::uint64_t size_bytes, Bytes value,
+                   std::span<const RefId> nested);
+std::optional<ReplyMessage> decode_reply(Bytes payload);
+
+struct GiveBackMessage {
+  bool blocked = false;  // the executor waits in get(): it is of no use until its next reply
+  std::vector<TaskId> tasks;
+};
+void encode_give_back(wire::ByteWriter& out, bool blocked, std::span<const TaskId> tasks);
+std::optional<GiveBackMessage> decode_give_back(Bytes payload);
+
+struct CancelMessage {
+  TaskId id;
+  bool recursive = false;
+};
+
+enum class RemoteState : std::uint8_t { kInline = 0, kPlasma = 1, kGone = 2 };
+struct ObjectValueMessage {
+  ObjectId id;
+  RemoteState state = RemoteState::kGone;
+  std::uint64_t size_bytes = 0;
+  Bytes value;             // kInline
+  std::string_view reason;  // kGone
+};
+void encode_object_value(wire::ByteWriter& out, const ObjectId& id, RemoteState state, std::uint64_t size_bytes,
+                         Bytes value, std::string_view reason);
+std::optional<ObjectValueMessage> decode_object_value(Bytes payload);
+
+struct BorrowMessage {
+  ObjectId id;
+  std::uint64_t generation = 0;
+};
+void encode_borrow(wire::ByteWriter& out, const ObjectId& id, std::uint64_t generation);
+std::optional<BorrowMessage> decode_borrow(Bytes payload);
+
+}  // namespace aktis::core

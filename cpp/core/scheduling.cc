@@ -1,0 +1,270 @@
+#include "core/scheduling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace aktis::core {
+
+void Scheduling::enqueue(TaskRecord& task, TimePoint now, bool front) {
+  task.change(TaskState::kQueued);
+  const std::uint64_t key = task.shape->class_key;
+  Class& cls = classes_[key];
+  if (front) {
+    cls.queue.push_front(&task);
+  } else {
+    cls.queue.push_back(&task);
+  }
+  dispatch(key, cls, now);
+}
+
+void Scheduling::add_lease(std::uint64_t class_key, LeaseId id, const WorkerId& worker, TimePoint now) {
+  auto [position, added] = leases_.try_emplace(id);
+  if (!added) return;  // a grant that arrived twice
+  Lease& lease = position->second;
+  lease.id = id;
+  lease.class_key = class_key;
+  lease.worker = worker;
+  lease.last_progress = lease.idle_since = now;
+  Class& cls = classes_[class_key];
+  cls.leases.push_back(&lease);
+  if (cls.wanted > 0) --cls.wanted;
+  dispatch(class_key, cls, now);
+  settle_idle(lease, cls, now);
+}
+
+void Scheduling::on_reply(TaskRecord& task, Nanoseconds run_time, TimePoint now) {
+  const auto found = leases_.find(task.lease);
+  if (found == leases_.end()) return;
+  Lease& lease = found->second;
+  const auto place = std::find(lease.in_flight.begin(), lease.in_flight.end(), &task);
+  if (place == lease.in_flight.end()) return;
+  lease.in_flight.erase(place);
+  lease.blocked = false;
+  lease.last_progress = now;
+  Class& cls = classes_[lease.class_key];
+  const double run_ns = std::max<double>(1.0, static_cast<double>(run_time.count()));
+  // A long task counts at once, short ones smoothly: depth must fall faster than it grows.
+  cls.mean_run_ns = cls.mean_run_ns == 0 || run_ns > 8 * cls.mean_run_ns
+                        ? run_ns
+                        : cls.mean_run_ns + (run_ns - cls.mean_run_ns) / 8;
+  dispatch(lease.class_key, cls, now);
+  settle_idle(lease, cls, now);
+}
+
+std::vector<TaskRecord*> Scheduling::on_give_back(LeaseId id, bool blocked, std::span<TaskRecord* const> tasks,
+                                                  TimePoint now) {
+  std::vector<TaskRecord*> cancelled;
+  Lease* lease = find(id);
+  if (lease == nullptr) return cancelled;
+  Class& cls = classes_[lease->class_key];
+  if (blocked) lease->blocked = true;
+  else lease->stealing = false;
+  // Newest last in the message; pushed to the front in reverse, so that their order stays.
+  for (auto task = tasks.rbegin(); task != tasks.rend(); ++task) {
+    const auto place = std::find(lease->in_flight.begin(), lease->in_flight.end(), *task);
+    if (place == lease->in_flight.end()) continue;
+    lease->in_flight.erase(place);
+    (*task)->change(TaskState::kQueued);
+    if ((*task)->cancel_requested) {
+      cancelled.push_back(*task);
+    } else {
+      cls.queue.push_front(*task);
+    }
+  }
+  dispatch(lease->class_key, cls, now);
+  settle_idle(*lease, cls, now);
+  return cancelled;
+}
+
+void Scheduling::on_lease_broken(LeaseId id, const std::string& reason, TimePoint now) {
+  const auto found = leases_.find(id);
+  if (found == leases_.end()) return;
+  const std::uint64_t key = found->second.class_key;
+  Class& cls = classes_[key];
+  const std::deque<TaskRecord*> in_flight = std::move(found->second.in_flight);
+  forget(found->second);
+  leases_.erase(found);
+  for (std::size_t i = in_flight.size(); i-- > 1;) {
+    in_flight[i]->change(TaskState::kQueued);
+    cls.queue.push_front(in_flight[i]);
+  }
+  dispatch(key, cls, now);
+  if (!in_flight.empty()) outlet_.task_lost(*in_flight.front(), reason);
+}
+
+bool Scheduling::remove_queued(TaskRecord& task) {
+  auto& queue = classes_[task.shape->class_key].queue;
+  const auto place = std::find(queue.begin(), queue.end(), &task);
+  if (place == queue.end()) return false;
+  queue.erase(place);
+  ask_for_leases(task.shape->class_key, classes_[task.shape->class_key]);
+  return true;
+}
+
+bool Scheduling::drop_lease(LeaseId id) {
+  const auto found = leases_.find(id);
+  if (found == leases_.end() || !found->second.in_flight.empty()) return false;
+  forget(found->second);
+  leases_.erase(found);
+  return true;
+}
+
+void Scheduling::tick(TimePoint now) {
+  for (auto& [key, cls] : classes_) {
+    if (cls.leases.empty() && cls.queue.empty()) continue;
+    steal_for(cls, now);
+    dispatch(key, cls, now);
+    for (Lease* lease : cls.leases) {
+      if (!lease->in_flight.empty() || lease->idle_reported) continue;
+      if (now - lease->idle_since < config_.lease_grace) continue;
+      lease->idle_reported = true;
+      outlet_.lease_idle(lease->id);
+    }
+  }
+}
+
+std::vector<LeaseId> Scheduling::idle_leases() const {
+  std::vector<LeaseId> idle;
+  for (const auto& [id, lease] : leases_) {
+    if (lease.in_flight.empty()) idle.push_back(id);
+  }
+  return idle;
+}
+
+std::vector<TaskRecord*> Scheduling::queued(std::uint64_t class_key) const {
+  const auto found = classes_.find(class_key);
+  if (found == classes_.end()) return {};
+  return {found->second.queue.begin(), found->second.queue.end()};
+}
+
+Lease* Scheduling::find(LeaseId id) {
+  const auto found = leases_.find(id);
+  return found == leases_.end() ? nullptr : &found->second;
+}
+
+Lease* Scheduling::find_worker(const WorkerId& worker) {
+  for (auto& [id, lease] : leases_) {
+    if (lease.worker == worker) return &lease;
+  }
+  return nullptr;
+}
+
+std::size_t Scheduling::queued_count() const {
+  std::size_t count = 0;
+  for (const auto& [key, cls] : classes_) count += cls.queue.size();
+  return count;
+}
+
+std::uint32_t Scheduling::depth(const Class& cls) const {
+  if (cls.mean_run_ns == 0) return 1;
+  const double fit = static_cast<double>(config_.pipeline_window.count()) / cls.mean_run_ns;
+  return static_cast<std::uint32_t>(std::clamp(fit, 1.0, static_cast<double>(config_.max_depth)));
+}
+
+Lease* Scheduling::best_lease(Class& cls) const {
+  const std::uint32_t limit = depth(cls);
+  Lease* best = nullptr;
+  for (Lease* lease : cls.leases) {
+    if (lease->blocked || lease->in_flight.size() >= limit) continue;
+    if (best == nullptr || lease->in_flight.size() < best->in_flight.size()) best = lease;
+    if (best->in_flight.empty()) break;
+  }
+  return best;
+}
+
+void Scheduling::dispatch(std::uint64_t key, Class& cls, TimePoint now) {
+  while (!cls.queue.empty()) {
+    Lease* lease = best_lease(cls);
+    if (lease == nullptr) break;
+    TaskRecord& task = *cls.queue.front();
+    cls.queue.pop_front();
+    if (lease->in_flight.empty()) lease->last_progress = now;
+    task.change(TaskState::kPushed);
+    task.lease = lease->id;
+    task.worker = lease->worker;
+    lease->in_flight.push_back(&task);
+    lease->idle_reported = false;
+    outlet_.push(*lease, task);
+  }
+  ask_for_leases(key, cls);
+}
+
+std::uint64_t Scheduling::backlog(const Class& cls) const {
+  std::uint64_t waiting = cls.queue.size();
+  for (const Lease* lease : cls.leases) {
+    // Of what a worker holds, all but the task that it runs could run elsewhere; a blocked one has given
+    // the rest back already.
+    if (!lease->blocked && lease->in_flight.size() > 1) waiting += lease->in_flight.size() - 1;
+  }
+  return waiting;
+}
+
+void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
+  const std::uint64_t waiting = backlog(cls);
+  double useful = static_cast<double>(waiting);
+  if (cls.mean_run_ns > 0) {
+    useful = std::min(useful, std::ceil(useful * cls.mean_run_ns / static_cast<double>(config_.lease_worth.count())));
+  }
+  const bool any_usable = std::any_of(cls.leases.begin(), cls.leases.end(), [](Lease* l) { return !l->blocked; });
+  // Work of a few milliseconds is not worth a second worker, but some worker there must be.
+  std::uint32_t wanted = static_cast<std::uint32_t>(std::min(useful, 1e6));
+  if (any_usable && cls.queue.empty() && useful <= 1) wanted = 0;
+  if (!any_usable && !cls.queue.empty()) wanted = std::max(wanted, 1u);
+  const bool grew = wanted > cls.wanted && (cls.wanted == 0 || wanted >= 2 * cls.wanted);
+  const bool vanished = wanted == 0 && cls.wanted > 0;
+  if (!grew && !vanished) return;
+  cls.wanted = wanted;
+  outlet_.need_leases(key, wanted, waiting);
+}
+
+void Scheduling::settle_idle(Lease& lease, Class& cls, TimePoint now) {
+  if (!lease.in_flight.empty()) return;
+  lease.idle_since = now;
+  steal_for(cls, now);
+}
+
+void Scheduling::steal_for(Class& cls, TimePoint now) {
+  const bool someone_idle = std::any_of(cls.leases.begin(), cls.leases.end(), [](const Lease* lease) {
+    return lease->in_flight.empty() && !lease->blocked;
+  });
+  if (!someone_idle || !cls.queue.empty()) return;
+  Lease* victim = nullptr;
+  for (Lease* lease : cls.leases) {
+    if (lease->in_flight.size() < 2 || lease->stealing || lease->blocked) continue;
+    const double queued_ns = static_cast<double>(lease->in_flight.size() - 1) * cls.mean_run_ns;
+    const bool worthwhile = queued_ns > static_cast<double>(config_.steal_worthwhile.count());
+    const bool stuck = now - lease->last_progress >= config_.stuck_after;
+    if (!worthwhile && !stuck) continue;
+    if (victim == nullptr || lease->in_flight.size() > victim->in_flight.size()) victim = lease;
+  }
+  if (victim == nullptr) return;
+  victim->stealing = true;
+  // All but the running one when it is stuck behind that; half when work merely is uneven.
+  const bool stuck = now - victim->last_progress >= config_.stuck_after;
+  const auto queued = static_cast<std::uint32_t>(victim->in_flight.size() - 1);
+  outlet_.steal(*victim, stuck ? queued : (queued + 1) / 2);
+}
+
+void Scheduling::forget(Lease& lease) {
+  auto& leases = classes_[lease.class_key].leases;
+  leases.erase(std::remove(leases.begin(), leases.end(), &lease), leases.end());
+}
+
+void Scheduling::validate() const {
+  for (const auto& [key, cls] : classes_) {
+    for (const TaskRecord* task : cls.queue) {
+      if (task->state != TaskState::kQueued) throw std::logic_error("a queued task is " + std::string(to_string(task->state)));
+    }
+    for (const Lease* lease : cls.leases) {
+      if (leases_.at(lease->id).class_key != key) throw std::logic_error("a lease is in the wrong class");
+      for (const TaskRecord* task : lease->in_flight) {
+        if (task->state != TaskState::kPushed || task->lease != lease->id) {
+          throw std::logic_error("a task in flight is not pushed to its lease");
+        }
+      }
+    }
+  }
+}
+
+}  // namespace aktis::core

@@ -1,0 +1,118 @@
+// The owner's side of leases: which queued task goes to which leased worker, and when.
+//
+// Pure state machine (no I/O, no lock, no clock of its own): the core calls it under its mutex and carries
+// out what it asks through the Outlet. One instance per process.
+//
+// * A scheduling class is a queue and the leases that may run its tasks.
+// * A leased worker holds several tasks at a time. The depth follows the measured time of the class's tasks:
+//   as many as fit in kPipelineWindow, one while nothing is known. So long tasks are never queued behind one
+//   another while another worker could be had, and microsecond tasks keep the pipe full.
+// * A lease that runs dry while another of its class holds more work than is worth waiting for takes half of
+//   it (steal: the owner asks, the busy worker gives back what it has not started).
+// * A worker that blocks gives its queued tasks back by itself and gets no more until it answers.
+// * When a lease breaks, replies having arrived in order, only the first unanswered task can have started,
+//   or a later one that may be retried: the first is reported lost, the others are queued again.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/tasks.h"
+
+namespace aktis::core {
+
+using Nanoseconds = std::chrono::nanoseconds;
+using TimePoint = std::chrono::steady_clock::time_point;
+
+struct Lease {
+  LeaseId id = 0;
+  std::uint64_t class_key = 0;
+  WorkerId worker;
+  std::deque<TaskRecord*> in_flight;  // in the order pushed
+  bool blocked = false;
+  bool stealing = false;  // a steal request is under way to this worker
+  TimePoint last_progress;
+  TimePoint idle_since;
+  bool idle_reported = false;
+};
+
+// What the state machine asks for. Implemented by the core and by tests.
+class SchedulingOutlet {
+ public:
+  virtual ~SchedulingOutlet() = default;
+  virtual void push(Lease& lease, TaskRecord& task) = 0;
+  virtual void steal(Lease& victim, std::uint32_t count) = 0;
+  // `wanted` more leases would be of use (0: none any more); sent when it changes by much.
+  virtual void need_leases(std::uint64_t class_key, std::uint32_t wanted, std::uint64_t backlog) = 0;
+  virtual void lease_idle(LeaseId lease) = 0;
+  virtual void task_lost(TaskRecord& task, const std::string& reason) = 0;
+};
+
+struct SchedulingConfig {
+  std::uint32_t max_depth = 128;
+  Nanoseconds pipeline_window = std::chrono::milliseconds(2);
+  Nanoseconds steal_worthwhile = std::chrono::milliseconds(1);
+  Nanoseconds stuck_after = std::chrono::milliseconds(5);
+  Nanoseconds lease_grace = std::chrono::seconds(1);
+  Nanoseconds lease_worth = std::chrono::milliseconds(5);  // one more lease per so much queued work
+};
+
+class Scheduling {
+ public:
+  Scheduling(SchedulingOutlet& outlet, SchedulingConfig config) : outlet_(outlet), config_(config) {}
+
+  // The task's arguments are resolved. `front`: it has been queued before (retry, given back).
+  void enqueue(TaskRecord& task, TimePoint now, bool front = false);
+  void add_lease(std::uint64_t class_key, LeaseId id, const WorkerId& worker, TimePoint now);
+  // The reply of a pushed task has come; the caller finishes the task.
+  void on_reply(TaskRecord& task, Nanoseconds run_time, TimePoint now);
+  // The worker hands tasks back that it has not started. Tasks that are not (any more) pushed there are
+  // ignored. Returns those that were asked to be cancelled: the caller finishes them.
+  std::vector<TaskRecord*> on_give_back(LeaseId lease, bool blocked, std::span<TaskRecord* const> tasks,
+                                        TimePoint now);
+  // The worker's connection broke or the raylet took the lease back.
+  void on_lease_broken(LeaseId lease, const std::string& reason, TimePoint now);
+  // Removes a queued task (cancelled or failed); false when it is not queued.
+  bool remove_queued(TaskRecord& task);
+  // Ends an idle lease; false when it has tasks or is unknown.
+  bool drop_lease(LeaseId lease);
+  // Time passes: stuck pipelines are stolen from, idle leases reported.
+  void tick(TimePoint now);
+
+  std::vector<LeaseId> idle_leases() const;
+  std::vector<TaskRecord*> queued(std::uint64_t class_key) const;
+  Lease* find(LeaseId lease);
+  Lease* find_worker(const WorkerId& worker);
+  std::size_t lease_count() const { return leases_.size(); }
+  std::size_t queued_count() const;
+  void validate() const;  // throws std::logic_error that names the broken invariant
+
+ private:
+  struct Class {
+    std::deque<TaskRecord*> queue;
+    std::vector<Lease*> leases;
+    double mean_run_ns = 0;  // 0: nothing known
+    std::uint32_t wanted = 0;  // what the outlet was told last, less the leases that came since
+  };
+
+  std::uint32_t depth(const Class& cls) const;
+  void dispatch(std::uint64_t key, Class& cls, TimePoint now);
+  Lease* best_lease(Class& cls) const;
+  void ask_for_leases(std::uint64_t key, Class& cls);
+  std::uint64_t backlog(const Class& cls) const;
+  void settle_idle(Lease& lease, Class& cls, TimePoint now);
+  void steal_for(Class& cls, TimePoint now);
+  void forget(Lease& lease);
+
+  SchedulingOutlet& outlet_;
+  const SchedulingConfig config_;
+  std::unordered_map<std::uint64_t, Class> classes_;
+  std::unordered_map<LeaseId, Lease> leases_;
+};
+
+}  // namespace aktis::core

@@ -1,0 +1,58 @@
+// What an owner knows of one task that it submitted.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/messages.h"
+#include "core/value.h"
+#include "wire/ids.h"
+
+namespace aktis::core {
+
+using LeaseId = std::uint64_t;
+
+// WAITING -> QUEUED -> PUSHED -> FINISHED, with PUSHED -> QUEUED (given back), PUSHED -> SUSPENDED (its
+// worker is lost, or it failed and may be retried: Python decides) -> QUEUED | FINISHED, and FINISHED ->
+// WAITING when a lost result is computed again. Any state -> FINISHED when it is cancelled or failed.
+enum class TaskState : std::uint8_t { kWaiting, kQueued, kPushed, kSuspended, kFinished };
+const char* to_string(TaskState state);
+bool may_change(TaskState from, TaskState to);
+
+struct Argument {
+  std::uint16_t position = 0;
+  std::string keyword;
+  RefId ref;
+};
+
+struct TaskRecord {
+  TaskId id;
+  TaskId parent;
+  std::shared_ptr<const TaskTemplate> shape;
+  ActorId actor;  // nil for normal tasks
+  TraceContext trace;
+  std::vector<Argument> arguments;  // top-level references
+  std::vector<ObjectId> uses;       // every reference in the arguments, for the reference table
+  std::shared_ptr<const OwnedValue> args;
+  std::uint32_t unresolved = 0;  // arguments whose value is not there yet
+  std::uint32_t attempt = 0;
+  std::int32_t retries_left = 0;
+  TaskState state = TaskState::kWaiting;
+  LeaseId lease = 0;       // while pushed (normal tasks)
+  std::uint64_t number = 0;  // its place among the calls of its actor
+  WorkerId worker;         // while pushed
+  std::int64_t submit_unix_ns = 0;
+  bool cancel_requested = false;
+  std::shared_ptr<const OwnedValue> cancel_error;  // what its returns become when the cancel succeeds
+  std::uint32_t live_returns = 0;                   // of a lineage record: results not yet freed
+  bool uses_held = true;  // its uses are still counted
+  bool lineage = false;   // kept only because a result might have to be computed again
+
+  std::size_t footprint_bytes() const { return sizeof(TaskRecord) + args->view().size(); }
+  bool at_most_once() const { return shape->max_retries == 0; }
+  void change(TaskState to);  // throws std::logic_error on a change that the table does not have
+};
+
+}  // namespace aktis::core
