@@ -1,5 +1,6 @@
 // FrameDecoder: however a stream is cut, the same frames come out, and nothing is allocated for sizes
 // that are only claimed.
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
