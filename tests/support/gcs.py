@@ -79,6 +79,11 @@ class GcsProcess:
             self._process.send_signal(number)
         return await self.wait()
 
+    def kill(self) -> None:
+        """Send SIGKILL and do not wait."""
+        assert self._process is not None
+        self._process.kill()
+
     async def wait(self) -> int:
         """Wait for its end and return the exit status."""
         assert self._process is not None
