@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "plasma/stream_copy.h"
+
 namespace aktis::plasma {
 namespace {
 
@@ -80,7 +82,7 @@ void ClientMapping::copy_part(std::span<std::byte> to, std::span<const std::byte
   // Only into the arena; below a granule the faults cost less than finding out.
   const bool into_arena = to.data() >= writable_ && to.data() < writable_ + size_;
   if (into_arena && to.size() >= kGranuleBytes) populate(to);
-  if (!to.empty()) std::memcpy(to.data(), from.data(), to.size());
+  stream_copy(to, from);
 }
 
 void ClientMapping::populate(std::span<std::byte> range) const {
