@@ -4,6 +4,7 @@
 #include "bindings/log.h"
 #include "bindings/plasma.h"
 #include "bindings/python_core.h"
+#include "bindings/testing.h"
 #include "bindings/wire.h"
 #include "wire/frame.h"
 
@@ -19,4 +20,5 @@ PYBIND11_MODULE(_core, module) {
   aktis::bindings::bind_events(module);
   aktis::bindings::bind_tasks(module);
   aktis::bindings::bind_core(module);
+  aktis::bind_testing(module);
 }

@@ -241,7 +241,7 @@ TEST_F(ReferencesCasesTest, ItemsOfAGeneratorNeverConsumed) {
 // --- Attempts ----------------------------------------------------------------------------------------------
 
 TEST_F(ReferencesCasesTest, ArgumentOfARetriedTask) {
-  world.choose_executor = [](const TaskId&) { return kOther; };
+  world.choose_executor = [](int) { return kOther; };
   const ObjectId value = world.put(kDriver, kState);
   const ObjectId task = start(kDriver, kWorker, {value});
   world.drop(kDriver, kState, {value});
@@ -265,7 +265,7 @@ TEST_F(ReferencesCasesTest, ArgumentOfACancelledTask) {
 }
 
 TEST_F(ReferencesCasesTest, ArgumentOfAStolenTask) {
-  world.choose_executor = [](const TaskId&) { return kOther; };
+  world.choose_executor = [](int) { return kOther; };
   const ObjectId value = world.put(kDriver, kState);
   const ObjectId task = start(kDriver, kWorker, {value});
   world.drop(kDriver, kState, {value});

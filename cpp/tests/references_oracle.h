@@ -79,6 +79,24 @@ class Oracle {
 
   bool secure(const Hold& hold) const { return alive(hold.first) && !insecure(hold); }
 
+  // Whether no death but the owner's could cost the holder this reference: it is registered, or it came in an
+  // object of the same owner that is held as safely.
+  bool self_reliant(const Hold& hold) const {
+    if (owner(hold.second) == hold.first || !alive(owner(hold.second))) return true;
+    const auto position = records_.find(hold);
+    if (position == records_.end() || position->second.registered) return true;
+    for (const Path& path : position->second.paths) {
+      bool safe = !path.guards.empty();
+      for (const Hold& guard : path.guards) {
+        const bool by_owner = guard.first == owner(hold.second);
+        const bool by_outer = guard.first == hold.first && guard.second != hold.second;
+        safe = safe && (by_owner || (by_outer && self_reliant(guard)));
+      }
+      if (safe) return true;
+    }
+    return false;
+  }
+
   // Every hold that counts, given the direct ones: those, and what can be read through them.
   std::set<Hold> reachable(const std::vector<Hold>& direct) const {
     std::set<Hold> reached;

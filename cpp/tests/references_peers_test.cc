@@ -62,6 +62,12 @@ TEST_F(ReferencesPeersTest, DeadCoverMakesItsReferencesRegister) {
   EXPECT_EQ(actions(), (Texts{"remove 1 to 2", "release 1", "endable 9"}));
 }
 
+TEST_F(ReferencesPeersTest, TaskOfACallerKnownToBeDeadCoversNothing) {
+  table.on_process_lost(kCaller);
+  table.add_borrowed(object(1), kOwner, Cover::by_task(task(9), kCaller));
+  EXPECT_EQ(actions(), Texts{"add 1 to 2"});
+}
+
 TEST_F(ReferencesPeersTest, DeadOwnerOfTheOuterMakesTheInnerRegister) {
   table.add_borrowed(object(1), kOther, Cover::by_task(task(9), kCaller));
   table.add_borrowed(object(2), kOwner, Cover::by_object(object(1)));

@@ -69,6 +69,16 @@ TEST_F(ReferencesScopeTest, LingeringOuterThatIsHeldAgainStays) {
   EXPECT_EQ(table.counts(object(1)).state, State::kRegistered);
 }
 
+TEST_F(ReferencesScopeTest, LingeringOuterThatIsHeldAgainCoversAsBefore) {
+  borrow_registered(object(1));
+  table.add_borrowed(object(2), kOwner, Cover::by_object(object(1)));
+  table.remove_local(object(1));
+  EXPECT_EQ(actions(), Texts{"add 2 to 2"});
+  table.add_local(object(1));
+  table.add_borrowed(object(3), kOwner, Cover::by_object(object(1)));
+  EXPECT_EQ(actions(), Texts{});
+}
+
 TEST_F(ReferencesScopeTest, LingeringArgumentThatIsHeldAgainRegistersSoThatTheReplyIsNotHeldForEver) {
   table.add_borrowed(object(1), kOwner, Cover::by_task(task(9), kCaller));
   table.add_borrowed(object(2), kOwner, Cover::by_object(object(1)));

@@ -3,6 +3,7 @@
 // AKTIS_SCHEDULES=n sets how many; AKTIS_SEED=n replays one and prints its story. A failure names its seed.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 
@@ -41,9 +42,7 @@ class Schedule {
         // Half of the schedules are without deaths: there the oracle excuses nothing.
         crashes_left_(random_.chance(50) ? 0 : random_.below(3)),
         delivery_percent_(20 + random_.below(60)) {
-    world_.choose_executor = [this](const TaskId&) {
-      return random_.chance(70) ? executor_for(acting_) : -1;
-    };
+    world_.choose_executor = [this](int caller) { return random_.chance(70) ? executor_for(caller) : -1; };
     world_.choose_survivors = [this](std::size_t queued) { return random_.below(queued + 1); };
   }
 
@@ -62,9 +61,16 @@ class Schedule {
 
  private:
   void deliver() {
-    const auto pairs = world_.pending();
+    auto pairs = world_.pending();
     if (pairs.empty()) return;
-    const auto [from, to] = pairs[random_.below(pairs.size())];
+    // Some connections are slow for a while: races need one message to lose against a chain of others.
+    if (random_.chance(10)) slow_ = random_.next();
+    const auto fast = std::stable_partition(pairs.begin(), pairs.end(), [this](const auto& pair) {
+      return (slow_ >> (pair.first * world_.size() + pair.second)) % 2 == 0;
+    });
+    const auto choices =
+        fast == pairs.begin() ? pairs.size() : static_cast<std::size_t>(fast - pairs.begin());
+    const auto [from, to] = pairs[random_.below(choices)];
     acting_ = to;
     world_.deliver(from, to, unordered_ ? random_.below(8) : 0);
   }
@@ -121,6 +127,9 @@ class Schedule {
         return;
       case 3:
         load();
+        return;
+      case 4:
+        world_.check_self_reliance();
         return;
       default:
         recompute();
@@ -228,6 +237,7 @@ class Schedule {
   std::uint64_t crashes_left_;
   const std::uint64_t delivery_percent_;
   int acting_ = 0;
+  std::uint64_t slow_ = 0;  // a bit for each pair
 };
 
 // What went wrong; empty when nothing did.

@@ -42,7 +42,7 @@ class World {
   Oracle oracle;
   bool tracing = false;
   // Who runs a lost or given-back attempt again; -1: nobody.
-  std::function<int(const TaskId&)> choose_executor = [](const TaskId&) { return -1; };
+  std::function<int(int caller)> choose_executor = [](int) { return -1; };
   // How many of a dying process's last messages still arrive.
   std::function<std::size_t(std::size_t)> choose_survivors = [](std::size_t queued) { return queued; };
 
@@ -236,6 +236,19 @@ class World {
     }
   }
 
+  // With all messages delivered, a process that runs nothing must not depend on anybody but the owners (R2,
+  // R10), but for what it has lost.
+  void check_self_reliance() {
+    deliver_all();
+    for (int p = 0; p < size(); ++p) {
+      if (!oracle.alive(p) || !processes_[p].runs.empty()) continue;
+      for (const Hold& hold : holds_of(p)) {
+        const bool lost = table(p).counts(hold.second).state == references::State::kLost;
+        if (!lost && !oracle.self_reliant(hold)) fail(p, "depends on others for", hold.second);
+      }
+    }
+  }
+
   // --- The end -------------------------------------------------------------------------------------------
 
   // Everything is dropped, every task ends, every message arrives: then nothing may be left.
@@ -243,7 +256,7 @@ class World {
     for (int p = 0; p < size(); ++p) {
       if (oracle.alive(p) && !processes_[p].pinned.empty()) crash(p);
     }
-    choose_executor = [](const TaskId&) { return -1; };
+    choose_executor = [](int) { return -1; };
     drain();
     // References in a circle are kept, as the design says, until one of their owners dies.
     for (ObjectId id = oracle.on_cycle(); !id.is_nil(); id = oracle.on_cycle()) {
@@ -392,7 +405,7 @@ class World {
     for (const auto& [number, attempt] : processes_[p].attempts) {
       if (attempt.task == id) return;  // another attempt is under way
     }
-    const int executor = choose_executor(id);
+    const int executor = choose_executor(p);
     if (executor < 0) {
       task.done = true;
     } else {
