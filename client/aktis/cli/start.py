@@ -51,10 +51,13 @@ def command(head: bool, block: bool, as_json: bool, **options: Any) -> None:
         cluster = launch(LaunchOptions(settings(**options), config_file=config_file, detached=True))
     except (ClusterStartError, OSError) as error:
         fail(str(error), 2)
-    _announce(cluster, as_json)
     if block:
-        _block(cluster)
-    cluster.detach()
+        _stop_on_signals(cluster)
+        _announce(cluster, as_json)
+        _wait(cluster)
+    else:
+        _announce(cluster, as_json)
+        cluster.detach()
 
 
 def settings(
@@ -118,14 +121,15 @@ def _announce(cluster: EmbeddedCluster, as_json: bool) -> None:
     click.echo('\nJoin it:  aktis.init(address="auto")\nSee it:   aktis status\nStop it:  aktis stop')
 
 
-def _block(cluster: EmbeddedCluster) -> None:
-    """Wait for the end of the cluster; signals ask it to stop."""
-
+def _stop_on_signals(cluster: EmbeddedCluster) -> None:
     def stop(_number: int, _frame: object) -> None:
         os.kill(cluster.supervisor_pid, signal.SIGTERM)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+
+
+def _wait(cluster: EmbeddedCluster) -> None:
     status = cluster.wait()
     if status != 0:
         fail(

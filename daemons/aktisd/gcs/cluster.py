@@ -62,6 +62,8 @@ class Cluster:
         self.limits = limits
         self.term = image.term
         self.start_time_unix_ms = clock.unix_ms()
+        self.describe_process: Callable[[], gcs_pb2.Daemon] = gcs_pb2.Daemon
+        """What `info` says of the serving process, which only the process itself knows."""
         self.cluster_id = image.meta.get(CLUSTER_ID_KEY) or rng.randbytes(ids.CLUSTER_ID_BYTES)
         out.write(Table.META, CLUSTER_ID_KEY, self.cluster_id)
         self.view = ResourceView()
@@ -162,6 +164,7 @@ class Cluster:
             term=self.term,
             version=version.VERSION,
             start_time_unix_ms=self.start_time_unix_ms,
+            gcs=self.describe_process(),
         )
 
     # ---- steps ----

@@ -9,6 +9,7 @@ from aktis._common import rpc
 from aktis._common.config import AktisConfig
 from aktis._common.daemon import DaemonContext, Service
 from aktis._common.errors import StartError
+from aktis._proto import gcs_pb2
 
 from aktisd.gcs.clock import SystemClock
 from aktisd.gcs.cluster import Cluster, Image
@@ -42,6 +43,7 @@ class GcsService(Service):
             raise StartError(f"gcs.storage: {error}") from None
         first = Effects()
         cluster = Cluster(image, clock, limits_from(context.config), random.Random(), first)
+        cluster.describe_process = self._describe
         self._gateway = Gateway(cluster, self._writer, clock, context.log)
         self._gateway.outbox.step().writes.update(first.writes)
         context.registry.register(GcsCollector(self._gateway, self._writer))
@@ -70,6 +72,20 @@ class GcsService(Service):
         if self._gateway is not None:
             self._gateway.close()
         await self._writer.stop()
+
+    def _describe(self) -> gcs_pb2.Daemon:
+        """Return this process as `aktis status` shows it; addresses are known once the daemon runs."""
+        record = self._context.record
+        if record is None:
+            return gcs_pb2.Daemon()
+        return gcs_pb2.Daemon(
+            name=record.name,
+            pid=record.pid,
+            epoch=record.epoch,
+            grpc_address=record.grpc_address,
+            metrics_address=record.metrics_address,
+            state=record.state,
+        )
 
     async def _watch_storage(self, gateway: Gateway) -> None:
         """Crash when storage fails: a new process finds back to what is stored."""
