@@ -11,7 +11,7 @@ stamp="$venv/.setup-$key"
 [ -e "$stamp" ] && exit 0
 
 tools/apt_install.sh g++ cmake ninja-build ccache libgtest-dev libxxhash-dev python3-dev python3-venv \
-  clang-format-19
+  clang-format-19 redis-server
 echo "setup: virtual environment in $venv"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/python" tools/requirements.py > "$venv/requirements.txt"

@@ -80,5 +80,7 @@ class Servicer:
                 if not subscription.behind:
                     published.clear()
                     await published.wait()
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the subscriber does not read")
         finally:
             self._gateway.unsubscribe(published.set)

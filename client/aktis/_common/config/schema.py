@@ -94,9 +94,6 @@ class GcsSection(Section):
     publication_ring_size: PositiveInt = _doc(
         10_000, "Publications kept per channel for subscribers to resume."
     )
-    subscriber_queue_size: PositiveInt = _doc(
-        2_000, "Publications queued per subscriber before it must resync."
-    )
     dead_actors_kept: PositiveInt = _doc(10_000, "Records of dead actors kept for people.")
     finished_jobs_kept: PositiveInt = _doc(1_000, "Records of finished jobs kept for people.")
     task_events_limit_bytes: SizeBytes = _doc(32 * 2**20, "Task events kept per job; older ones are dropped.")
