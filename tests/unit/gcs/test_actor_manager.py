@@ -191,7 +191,8 @@ def test_graceful_end(cluster: SimulatedCluster) -> None:
     assert stops(kill(cluster, 1, graceful=True)) == [(1, 1, True)]
     assert not stops(kill(cluster, 1, graceful=True))
     cluster.restart()
-    cluster.register(1, running_actors=[report(1, 1, Report.ALIVE, address=process(101))])
+    out = cluster.register(1, running_actors=[report(1, 1, Report.ALIVE, address=process(101))])
+    assert stops(out) == [(1, 1, True)], "it may have been lost with the GCS"
     assert cluster.actor(1).ending
     died(cluster, 1, 1, Cause.SIGNALED)
     assert cluster.actor(1).state == Actor.DEAD

@@ -152,8 +152,7 @@ class ActorManager:
             if record_there is not None and record_there.incarnation == report.incarnation:
                 del expected[report.actor_id]
                 self._count(record_there)
-                if record_there.stop is not None:
-                    out.send(node_id, gcs_pb2.NodeDown(stop_actor=record_there.stop))
+                self._repeat_stop(record_there, out)
             self.report(node_id, report, out)
         for record in expected.values():
             if record.state == Actor.STARTING:
@@ -297,6 +296,13 @@ class ActorManager:
             actor_id=record.actor_id, incarnation=record.incarnation, graceful=graceful, cause=cause
         )
         out.send(record.node_id, gcs_pb2.NodeDown(stop_actor=record.stop))
+
+    def _repeat_stop(self, record: ActorRecord, out: Effects) -> None:
+        """Ask again what may have been lost with the stream, or with the memory of an earlier GCS."""
+        if record.stop is not None:
+            out.send(record.node_id, gcs_pb2.NodeDown(stop_actor=record.stop))
+        elif record.ending and record.state == Actor.ALIVE:
+            self._stop(record, causes.asked_to_end(), out, graceful=True)
 
     def _stop_stale(self, node_id: bytes, report: gcs_pb2.ActorReport, out: Effects) -> None:
         stop = gcs_pb2.StopActor(
