@@ -1,0 +1,1 @@
+"""The client's policies: what happens in a driver or worker around the C++ core."""

@@ -1,0 +1,250 @@
+"""Classes whose instances are actors: what ``@aktis.remote`` makes of a class. Also get_actor, kill."""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
+
+from aktis._core import ObjectRef, TaskTemplate
+from aktis._proto import gcs_pb2
+from aktis._runtime import current
+from aktis._runtime.actor_handle import ActorHandle
+from aktis._runtime.actor_shape import ActorShape, shape_of
+from aktis._runtime.control import ControlError
+from aktis._runtime.functions import Exported
+from aktis._runtime.options import ACTOR_OPTIONS, actor_demands, check_actor_combination, check_options
+from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
+from aktis._runtime.signatures import CallCheck
+from aktis.exceptions import ActorAlreadyExistsError, AktisError
+
+if TYPE_CHECKING:
+    from aktis._runtime.session import Session
+
+T = TypeVar("T")
+
+ARGUMENTS_TIMEOUT_S: Final = -1.0
+_UNBOUND: Final = object()
+
+
+class ActorClass(Generic[T]):
+    """A class whose instances live in processes of their own.
+
+    Example:
+        >>> @aktis.remote
+        ... class Counter:
+        ...     def __init__(self):
+        ...         self.value = 0
+        ...     def increment(self):
+        ...         self.value += 1
+        ...         return self.value
+        >>> counter = Counter.remote()
+        >>> aktis.get([counter.increment.remote() for _ in range(3)])
+        [1, 2, 3]
+    """
+
+    def __init__(self, cls: type[T], options: Mapping[str, Any]) -> None:
+        """Wrap ``cls``; ``options`` as in the decorator.
+
+        Raises:
+            TypeError, ValueError: an option is unknown or its value is not valid.
+        """
+        self._class = cls
+        self._options = check_options(ACTOR_OPTIONS, "actors", options)
+        check_actor_combination(self._options)
+        self._shape = shape_of(cls, self._options)
+        self._check = CallCheck(cls, cls.__qualname__)
+        self._session: object = _UNBOUND
+        self.__name__ = cls.__name__
+        self.__qualname__ = cls.__qualname__
+        self.__module__ = cls.__module__
+        self.__doc__ = cls.__doc__
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[T]:
+        """Create an actor; return a handle at once.
+
+        Raises:
+            TypeError: the constructor cannot be called like this, or an argument cannot be pickled.
+            ActorAlreadyExistsError: the name is taken.
+        """
+        check = self._check
+        if kwargs or not check.minimum <= len(args) <= check.maximum:
+            check.check(args, kwargs)
+        session = current.session or current.require()
+        if self._session is not session:
+            self._bind(session)
+        actor_id = os.urandom(16)
+        if self._options.get("name"):
+            return self._create_named(session, actor_id, args, kwargs)
+        life = None if self._detached else session.actors.new_life(actor_id)
+        handle: ActorHandle[T] = self._handle(session, actor_id, life)
+        if any(
+            type(arg) is ObjectRef and not session.core.is_ready(arg) for arg in (*args, *kwargs.values())
+        ):
+            # What is not a reference is copied now: the caller may change it before the creation is sent.
+            held = tuple(_stored(session, arg) for arg in args)
+            held_kwargs = {name: _stored(session, arg) for name, arg in kwargs.items()}
+            session.errands.run(lambda: self._create(session, actor_id, held, held_kwargs))
+        else:
+            self._create(session, actor_id, args, kwargs)
+        return handle
+
+    def options(self, **options: Any) -> "ActorClass[T]":
+        """Return the same class with other options.
+
+        Raises:
+            TypeError, ValueError: an option is unknown or its value is not valid.
+        """
+        return ActorClass(self._class, {**self._options, **options})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        name = self._class.__qualname__
+        raise TypeError(f"actors cannot be made by a direct call: use {name}.remote() instead of {name}()")
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
+        raise TypeError(
+            f"cannot inherit from the actor class {self._class.__qualname__}: inherit from a class without "
+            "the decorator, and decorate the one that inherits"
+        )
+
+    @property
+    def _detached(self) -> bool:
+        return self._options.get("lifetime") == "detached"
+
+    def _handle(self, session: "Session", actor_id: bytes, life: ObjectRef[Any] | None) -> ActorHandle[T]:
+        session.actors.track(actor_id, known_to_cluster=False)
+        return ActorHandle(session, actor_id, self._shape, life)
+
+    def _create(
+        self, session: "Session", actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        try:
+            spec, held = self._spec_for(session, actor_id, args, kwargs)
+        except AktisError as error:  # an argument's task failed: so does the actor, and its calls say why
+            session.actors.fail_creation(actor_id, error)
+            return
+        session.actors.create(spec, held)
+
+    def _create_named(
+        self, session: "Session", actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ActorHandle[T]:
+        spec, held = self._spec_for(session, actor_id, args, kwargs)
+        life = None if self._detached else session.actors.new_life(actor_id)
+        get_if_exists = self._options.get("get_if_exists", False)
+        handle = self._handle(session, actor_id, life)
+        result = session.actors.create_named(spec, held, get_if_exists=get_if_exists)
+        if result.error:
+            raise ActorAlreadyExistsError(
+                f"{result.error}. Choose another name, or use get_actor({spec.name!r}) or get_if_exists=True."
+            )
+        return handle_to(session, result.actor) if result.existed else handle
+
+    def _bind(self, session: "Session") -> None:
+        """Export the class to the session's cluster and make what all its actors have in common."""
+        name = self._class.__qualname__
+        function_id = session.functions.export(Exported(self._class), f"the class {name}")
+        from aktis._common.resources import ResourceSet
+
+        held, placement = actor_demands(self._options)
+        options, shape = self._options, self._shape
+        self._template = TaskTemplate(
+            class_key=0, function_id=function_id, name=f"{name}.__init__", num_returns=0, creation=True
+        )
+        self._common_spec = gcs_pb2.ActorSpec(
+            job_id=session.job_id,
+            name=options.get("name", ""),
+            namespace=options.get("namespace") or session.namespace,
+            class_name=name,
+            resources=ResourceSet.of(held).to_proto(),
+            placement_resources=ResourceSet.of(placement).to_proto(),
+            max_restarts=options.get("max_restarts", 0),
+            detached=self._detached,
+            owner=session.process_address(),
+            max_concurrency=shape.max_concurrency,
+            max_task_retries=shape.max_task_retries,
+            is_async=shape.is_async,
+            max_pending_calls=shape.max_pending_calls,
+            handle=shape.encode(),
+            label_selector=options.get("label_selector", {}),
+        )
+        self._session = session
+
+    def _spec_for(
+        self, session: "Session", actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[gcs_pb2.ActorSpec, list[ObjectRef[Any]]]:
+        try:
+            payload, held = session.core.encode_creation(
+                self._template, actor_id, args, kwargs or None, ARGUMENTS_TIMEOUT_S
+            )
+        except NotPicklableError as error:
+            raise unpicklable_arguments(self._check.name, args, kwargs, error) from error
+        spec = gcs_pb2.ActorSpec()
+        spec.CopyFrom(self._common_spec)
+        spec.actor_id = actor_id
+        spec.creation_task = payload
+        return spec, held
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"class": self._class, "options": self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Two steps, because a class may refer to this object from the globals of its methods.
+        ActorClass.__init__(self, state["class"], state["options"])
+
+    def __repr__(self) -> str:
+        return f"ActorClass({self._class.__qualname__})"
+
+
+def _stored(session: "Session", value: Any) -> Any:
+    return value if type(value) is ObjectRef else session.core.put(value)
+
+
+def handle_to(session: "Session", actor: gcs_pb2.Actor) -> ActorHandle[Any]:
+    """Return a handle that does not keep the actor alive."""
+    session.actors.track(actor.spec.actor_id, known_to_cluster=False)
+    session.actors.heard(actor)
+    return ActorHandle(session, actor.spec.actor_id, ActorShape.decode(actor.spec.handle), None)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
+    """Return a handle to a named actor; it does not keep the actor alive.
+
+    Raises:
+        ValueError: no living actor of the namespace has this name.
+        TypeError: ``name`` is not a str.
+    """
+    for what, value in (("name", name), ("namespace", namespace or "")):
+        if type(value) is not str:
+            raise TypeError(f"get_actor() takes a str as {what}, got {type(value).__name__} {value!r}")
+    if not name:
+        raise ValueError("get_actor() needs a name that is not empty")
+    session = current.require()
+    where = namespace or session.namespace
+    request = gcs_pb2.GetActorRequest(name=name, namespace=where)
+    reply = session.control.gcs("GetActor", request, gcs_pb2.GetActorReply)
+    if not reply.found or reply.actor.state == gcs_pb2.Actor.DEAD:
+        raise ValueError(
+            f"no actor named {name!r} lives in namespace {where!r}: it may have died, never have been "
+            "created, or be in another namespace (see init(namespace=...) and get_actor(namespace=...))"
+        )
+    return handle_to(session, reply.actor)
+
+
+def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
+    """End an actor at once, whatever it is doing; calls under way fail with ActorDiedError.
+
+    Args:
+        actor: A handle.
+        no_restart: Dead for good; False: it is restarted if ``max_restarts`` allows.
+
+    Raises:
+        ValueError: not a handle.
+    """
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(
+            f"kill() takes an actor's handle, got {type(actor).__name__} {actor!r}; cancel() is for tasks"
+        )
+    session = current.require()
+    request = gcs_pb2.KillActorRequest(actor_id=actor._actor_id, no_restart=no_restart)
+    try:
+        session.control.gcs("KillActor", request, gcs_pb2.KillActorReply)
+    except ControlError as error:
+        raise AktisError(f"actor {actor!r} could not be killed: {error}") from error

@@ -1,0 +1,136 @@
+"""What a handle and an executor must know of an actor's class.
+
+Travels inside of handles and of actor specs.
+"""
+
+import asyncio
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from aktis._runtime.options import DEFAULT_ASYNC_CONCURRENCY, METHOD_OPTIONS, check_options
+from aktis._runtime.pickling import dumps
+from aktis._runtime.signatures import CallCheck
+
+METHOD_ATTRIBUTE: Final = "__aktis_method__"
+
+# Methods that every actor has, under our name and under the one that programs written for Ray use.
+READY_NAMES: Final = frozenset({"__aktis_ready__", "__ray_ready__"})
+CALL_NAMES: Final = frozenset({"__aktis_call__", "__ray_call__"})
+TERMINATE_NAMES: Final = frozenset({"__aktis_terminate__", "__ray_terminate__"})
+SPECIAL_NAMES: Final = READY_NAMES | CALL_NAMES | TERMINATE_NAMES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def method(**options: Any) -> Callable[[F], F]:
+    """Set options of one method of an actor class.
+
+    Args:
+        options: ``num_returns``, ``max_task_retries``, ``retry_exceptions``, ``concurrency_group``, ``name``.
+
+    Raises:
+        TypeError, ValueError: an option is unknown or its value is not valid.
+
+    Example:
+        >>> @aktis.remote
+        ... class Splitter:
+        ...     @aktis.method(num_returns=2)
+        ...     def split(self, pair):
+        ...         return pair
+        >>> aktis.get(Splitter.remote().split.remote((1, 2)))
+        [1, 2]
+    """
+    checked = check_options(METHOD_OPTIONS, "actor methods", options)
+
+    def annotate(function: F) -> F:
+        setattr(function, METHOD_ATTRIBUTE, checked)
+        return function
+
+    return annotate
+
+
+@dataclass(frozen=True)
+class MethodShape:
+    """One method."""
+
+    options: Mapping[str, Any]
+    check: CallCheck
+
+
+@dataclass(frozen=True)
+class ActorShape:
+    """See the module."""
+
+    class_name: str
+    methods: Mapping[str, MethodShape]
+    is_async: bool
+    max_concurrency: int
+    concurrency_groups: Mapping[str, int] = field(default_factory=dict)
+    max_task_retries: int = 0
+    max_pending_calls: int = -1
+    out_of_order: bool = False
+    name: str = ""
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """Serialize; read by `decode` in processes of the same job, or by who gets the actor by its name."""
+        return dumps(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "ActorShape":
+        """Load what `encode` made.
+
+        Raises:
+            TypeError: it is something else.
+        """
+        shape = pickle.loads(data)
+        if not isinstance(shape, cls):
+            raise TypeError(f"an actor's shape is needed, got {type(shape).__name__}")
+        return shape
+
+
+def shape_of(cls: type, options: Mapping[str, Any]) -> ActorShape:
+    """Look at a class.
+
+    Raises:
+        ValueError: a method names a concurrency group that the class does not declare.
+    """
+    functions = inspect.getmembers(cls, inspect.isroutine)
+    methods = {name: _method_shape(cls, name, f) for name, f in functions if not name.startswith("__")}
+    if "__call__" in vars(cls):
+        methods["__call__"] = _method_shape(cls, "__call__", cls.__call__)
+    is_async = any(is_async_function(f) for _, f in functions)
+    groups = options.get("concurrency_groups", {})
+    for name, shape in methods.items():
+        group = shape.options.get("concurrency_group", "")
+        if group and group not in groups:
+            raise ValueError(
+                f"method {cls.__name__}.{name} is in concurrency group {group!r}, "
+                f"which is not one of {sorted(groups)}"
+            )
+    return ActorShape(
+        class_name=cls.__qualname__,
+        methods=methods,
+        is_async=is_async,
+        max_concurrency=options.get("max_concurrency", DEFAULT_ASYNC_CONCURRENCY if is_async else 1),
+        concurrency_groups=dict(groups),
+        max_task_retries=options.get("max_task_retries", 0),
+        max_pending_calls=options.get("max_pending_calls", -1),
+        out_of_order=options.get("allow_out_of_order_execution", False),
+        name=options.get("name", ""),
+        env_vars=dict(options.get("runtime_env", {}).get("env_vars", {})),
+    )
+
+
+def is_async_function(function: object) -> bool:
+    """Whether calling it makes a coroutine."""
+    return asyncio.iscoroutinefunction(function)
+
+
+def _method_shape(cls: type, name: str, function: Callable[..., Any]) -> MethodShape:
+    static = isinstance(inspect.getattr_static(cls, name), staticmethod | classmethod)
+    check = CallCheck(function, f"{cls.__qualname__}.{name}", skip_first=not static)
+    return MethodShape(dict(getattr(function, METHOD_ATTRIBUTE, {})), check)

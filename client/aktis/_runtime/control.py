@@ -1,0 +1,108 @@
+"""Requests to the raylet, and through it to the GCS: protobuf messages over the core's control channel."""
+
+from typing import Any, Final, TypeVar
+
+from google.protobuf.message import Message
+
+from aktis._core import Core
+from aktis._proto import gcs_pb2, raylet_pb2
+from aktis.exceptions import AktisError, LocalRayletDiedError
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+# How much longer than the daemons' own deadline we wait, so that their answer, which says why, comes first.
+_GRACE_S: Final = 2.0
+
+Reply = TypeVar("Reply", bound=Message)
+
+STATUS_DEADLINE_EXCEEDED: Final = 4
+
+
+class ControlError(AktisError):
+    """A daemon refused or could not serve a request; ``status`` is a gRPC status code."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        """Keep the status beside the message."""
+        super().__init__(message, status)
+        self.status = status
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Control:
+    """Blocking calls and one-way messages. Any thread; a call releases the GIL while it waits."""
+
+    def __init__(self, core: Core) -> None:
+        """Speak over the connection that ``core`` has."""
+        self._core = core
+
+    def call(
+        self, message: raylet_pb2.ClientMessage, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> raylet_pb2.RayletMessage:
+        """Send a request to the raylet and return its answer.
+
+        Raises:
+            LocalRayletDiedError: the connection to the raylet is gone.
+            ControlError: the raylet refused, or did not answer in time.
+        """
+        message.request_id = self._core.next_request_id()
+        try:
+            raw = self._core.call(message.SerializeToString(), message.request_id, timeout_s)
+        except ConnectionError as error:
+            raise LocalRayletDiedError(
+                f"the raylet of this node is gone ({error}): call aktis.shutdown() and aktis.init() to go on"
+            ) from error
+        kind = message.WhichOneof("body")
+        if raw is None:
+            raise ControlError(
+                f"the raylet did not answer {kind} within {timeout_s:g} s", STATUS_DEADLINE_EXCEEDED
+            )
+        answer = raylet_pb2.RayletMessage.FromString(raw)
+        if answer.HasField("failure"):
+            raise ControlError(f"the raylet refused {kind}: {answer.failure.message}", answer.failure.status)
+        return answer
+
+    def notify(self, **body: Any) -> None:
+        """Send a message that needs no answer; ``notify(return_leases=...)``."""
+        self._core.notify(raylet_pb2.ClientMessage(**body).SerializeToString())
+
+    def gcs(
+        self, method: str, request: Message, reply: type[Reply], timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Reply:
+        """Call a unary method of the GCS through the raylet.
+
+        Raises:
+            LocalRayletDiedError: the connection to the raylet is gone.
+            ControlError: with the GCS's reason, or that it did not answer in time.
+        """
+        call = raylet_pb2.GcsCall(
+            method=method, payload=request.SerializeToString(), timeout_ms=int(timeout_s * 1000)
+        )
+        result = self.call(raylet_pb2.ClientMessage(gcs_call=call), timeout_s + _GRACE_S).gcs_result
+        if result.status != 0:
+            raise ControlError(f"the GCS could not serve {method}: {result.error}", result.status)
+        return reply.FromString(result.payload)
+
+    # ---- the few calls that several modules need ----
+
+    def kv_get(self, namespace: str, key: bytes) -> bytes | None:
+        """Return a value of the cluster's key-value store, None when there is none."""
+        request = gcs_pb2.KvGetRequest(namespace=namespace, key=key)
+        reply = self.gcs("KvGet", request, gcs_pb2.KvGetReply)
+        return reply.value if reply.found else None
+
+    def kv_put(self, namespace: str, key: bytes, value: bytes, *, overwrite: bool) -> bool:
+        """Store a value; False when there is one already and it was not overwritten."""
+        request = gcs_pb2.KvPutRequest(namespace=namespace, key=key, value=value, overwrite=overwrite)
+        return self.gcs("KvPut", request, gcs_pb2.KvPutReply).added
+
+    def actor(self, actor_id: bytes) -> gcs_pb2.Actor | None:
+        """Return the state of an actor, None when the cluster does not know it."""
+        reply = self.gcs("GetActor", gcs_pb2.GetActorRequest(actor_id=actor_id), gcs_pb2.GetActorReply)
+        return reply.actor if reply.found else None
+
+    def death_cause(self, worker_id: bytes) -> Any:
+        """Return why a process of this node died (a DeathCause), None when that is not known in time."""
+        message = raylet_pb2.ClientMessage(ask_death=raylet_pb2.AskDeath(worker_id=worker_id))
+        answer = self.call(message, timeout_s=5.0).death_answer
+        return answer.cause if answer.found else None

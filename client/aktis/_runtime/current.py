@@ -1,0 +1,60 @@
+"""The session of this process, if there is one. Imported by the hot path, so it imports nothing itself."""
+
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from aktis._runtime.session import Session
+
+# Events of Python's own in the queue that the service thread drains; the core's are positive.
+EVENT_STOP: Final = -1
+EVENT_HANDLE_DROPPED: Final = -2
+
+session: "Session | None" = None
+"""Set and cleared by `aktis._runtime.lifecycle` only."""
+
+_detached_from_pid = 0
+# Objects of the parent that must not be destroyed in a forked child: they would close what both share.
+_kept_from_parent: list[object] = []
+
+
+def require() -> "Session":
+    """Return the session; start or join a cluster when there is none yet.
+
+    Raises:
+        RuntimeError: this process was forked from one that had a session.
+    """
+    live = session
+    if live is not None:
+        return live
+    check_not_detached()
+    from aktis._runtime.lifecycle import init_on_first_use
+
+    return init_on_first_use()
+
+
+def check_not_detached() -> None:
+    """Raise RuntimeError in a process forked from one that had a session; it would share its sockets."""
+    if _detached_from_pid:
+        raise RuntimeError(
+            f"this process was forked from process {_detached_from_pid}, which is connected to a cluster, "
+            "and cannot use that connection: call aktis.init() here to make one of its own, or start "
+            "processes by 'spawn' instead of 'fork'"
+        )
+
+
+def attach_anew() -> None:
+    """Let a forked child have a session of its own, because it asks for one."""
+    global _detached_from_pid
+    _detached_from_pid = 0
+
+
+def _detach() -> None:
+    global session, _detached_from_pid
+    if session is not None:
+        _kept_from_parent.append(session)
+        _detached_from_pid = os.getppid()
+        session = None
+
+
+os.register_at_fork(after_in_child=_detach)

@@ -1,0 +1,79 @@
+"""``@aktis.remote``: with and without options, on functions and on classes."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from aktis._runtime.actor_class import ActorClass
+from aktis._runtime.options import ACTOR_OPTIONS, TASK_OPTIONS
+from aktis._runtime.remote_function import RemoteFunction
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class RemoteDecorator(Protocol):
+    """What ``remote(num_cpus=1)`` returns."""
+
+    @overload
+    def __call__(self, target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+
+
+@overload
+def remote(target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+@overload
+def remote(target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+@overload
+def remote(**options: Any) -> RemoteDecorator: ...
+def remote(*targets: Any, **options: Any) -> Any:
+    """Make a function run as tasks, or the instances of a class as actors.
+
+    Used as ``@remote``, as ``@remote(num_cpus=2)``, or as a function: ``remote(f)``.
+
+    Args:
+        targets: The function or class.
+        options: For both: ``num_cpus``, ``num_gpus``, ``memory`` (bytes), ``resources``,
+        ``accelerator_type``, ``name``,
+            ``label_selector``, ``scheduling_strategy``, ``runtime_env``. For tasks: ``num_returns`` (1),
+            ``max_retries`` (3), ``retry_exceptions`` (False), ``max_calls``. For actors: ``max_restarts``
+            (0), ``max_task_retries`` (0), ``max_pending_calls``, ``max_concurrency`` (1, async 1000),
+            ``concurrency_groups``, ``lifetime``, ``namespace``, ``get_if_exists``,
+            ``allow_out_of_order_execution``.
+
+    Raises:
+        TypeError: not a function or class, or an option of the wrong type.
+        ValueError: an unknown option or a value that it does not accept.
+
+    Example:
+        >>> @aktis.remote(num_returns=2)
+        ... def divide(a, b):
+        ...     return a // b, a % b
+        >>> quotient, rest = divide.remote(7, 2)
+        >>> aktis.get([quotient, rest])
+        [3, 1]
+    """
+    if len(targets) == 1 and not options:
+        return _make(targets[0], {})
+    if targets or not options:
+        raise TypeError(
+            "remote() is used as @remote, as @remote(option=value, ...), or as remote(function_or_class)"
+        )
+    for name in options:
+        if name not in TASK_OPTIONS and name not in ACTOR_OPTIONS:
+            raise ValueError(
+                f"unknown option {name!r}; valid ones: {sorted({*TASK_OPTIONS, *ACTOR_OPTIONS})}"
+            )
+    return lambda target: _make(target, options)
+
+
+def _make(target: Any, options: dict[str, Any]) -> Any:
+    if isinstance(target, RemoteFunction | ActorClass):
+        raise TypeError(f"{target!r} is remote already: use .options() to change its options")
+    if inspect.isclass(target):
+        return ActorClass(target, options)
+    if callable(target):
+        return RemoteFunction(target, options)
+    raise TypeError(f"remote() takes a function or a class, got {type(target).__name__} {target!r}")

@@ -1,0 +1,107 @@
+"""Identities as objects, for programs that want more than their hexadecimal form."""
+
+import os
+from typing import ClassVar, Self
+
+
+class BaseID:
+    """Raw bytes with the usual conversions; equal and hashed by value."""
+
+    SIZE_BYTES: ClassVar[int] = 16
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        """Wrap ``raw``.
+
+        Raises:
+            ValueError: it does not have the length of such an id.
+        """
+        if len(raw) != self.SIZE_BYTES:
+            raise ValueError(f"a {type(self).__name__} has {self.SIZE_BYTES} bytes, got {len(raw)}")
+        self._raw = bytes(raw)
+
+    @classmethod
+    def from_hex(cls, text: str) -> Self:
+        """Return the id that ``hex()`` gave."""
+        return cls(bytes.fromhex(text))
+
+    @classmethod
+    def from_random(cls) -> Self:
+        """Return a new id."""
+        return cls(os.urandom(cls.SIZE_BYTES))
+
+    @classmethod
+    def nil(cls) -> Self:
+        """Return the id of nothing."""
+        return cls(bytes(cls.SIZE_BYTES))
+
+    def is_nil(self) -> bool:
+        """Whether it is the id of nothing."""
+        return not any(self._raw)
+
+    def binary(self) -> bytes:
+        """Return the raw bytes."""
+        return self._raw
+
+    def hex(self) -> str:
+        """Return it in hexadecimal."""
+        return self._raw.hex()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._raw == other._raw
+
+    def __hash__(self) -> int:
+        return hash(self._raw)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.hex()})"
+
+
+class ActorID(BaseID):
+    """An actor."""
+
+    __slots__ = ()
+
+
+class JobID(BaseID):
+    """A program that uses the cluster."""
+
+    SIZE_BYTES = 4
+    __slots__ = ()
+
+
+class NodeID(BaseID):
+    """A node."""
+
+    __slots__ = ()
+
+
+class ObjectID(BaseID):
+    """An object."""
+
+    SIZE_BYTES = 20
+    __slots__ = ()
+
+
+class TaskID(BaseID):
+    """A task."""
+
+    __slots__ = ()
+
+
+class WorkerID(BaseID):
+    """A process."""
+
+    __slots__ = ()
+
+
+class FunctionID(BaseID):
+    """A function or class, by its content."""
+
+    __slots__ = ()
+
+
+class ClusterID(BaseID):
+    """A cluster."""
+
+    __slots__ = ()

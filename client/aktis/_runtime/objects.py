@@ -1,0 +1,187 @@
+"""get, put, wait, cancel: what a program does with references."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from aktis._core import ObjectRef
+from aktis._runtime import current
+from aktis.exceptions import GetTimeoutError
+
+T = TypeVar("T")
+
+_FOREVER_S = -1.0
+
+
+@overload
+def get(refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
+@overload
+def get(refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
+@overload
+def get(refs: Sequence[ObjectRef[Any]], *, timeout: float | None = None) -> list[Any]: ...
+def get(refs: Any, *, timeout: float | None = None) -> Any:
+    """Wait for objects and return their values.
+
+    Args:
+        refs: One reference, or a list of them.
+        timeout: Seconds to wait; 0 takes what is there now, None waits as long as it takes.
+
+    Returns:
+        The value, or a list of values in the order of the references. Arrays are views of shared memory and
+        read-only.
+
+    Raises:
+        GetTimeoutError: not all values were there in time.
+        TaskError: the task that makes an object failed; an instance of the user's exception type as well. The
+            first error in the order of the references is raised.
+        AktisError: an object is lost, its task was cancelled, ...
+        TypeError, ValueError: not references, or a bad timeout.
+
+    Example:
+        >>> aktis.get([aktis.put("a"), aktis.put("b")])
+        ['a', 'b']
+    """
+    session = current.session or current.require()
+    timeout_s = _FOREVER_S if timeout is None else _seconds("get", timeout)
+    if type(refs) is ObjectRef:
+        values = session.core.get((refs,), timeout_s)
+        if values is not None:
+            return values[0]
+    else:
+        _check_refs_of_get(refs)
+        values = session.core.get(refs, timeout_s)
+        if values is not None:
+            return values
+    raise _timed_out(refs if isinstance(refs, list | tuple) else [refs], timeout_s)
+
+
+def _check_refs_of_get(refs: object) -> None:
+    if not isinstance(refs, list | tuple):
+        raise ValueError(f"get() takes an ObjectRef or a list of them, got {type(refs).__name__} {refs!r}")
+    for ref in refs:
+        if type(ref) is not ObjectRef:
+            raise TypeError(f"get() takes ObjectRefs, but the list holds {type(ref).__name__} {ref!r}")
+
+
+def _timed_out(refs: Sequence[ObjectRef[Any]], timeout_s: float) -> GetTimeoutError:
+    core = current.require().core
+    missing = [ref for ref in refs if not core.is_ready(ref)]
+    first = f", the first is {missing[0].hex()}" if missing else ""
+    return GetTimeoutError(
+        f"{len(missing)} of {len(refs)} objects were not ready within {timeout_s:g} s{first}. "
+        "They are still being computed or fetched: get() them again, or cancel() what makes them."
+    )
+
+
+def _seconds(function: str, timeout: object) -> float:
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool):
+        raise TypeError(f"{function}() needs a number of seconds as timeout, got {timeout!r}")
+    if math.isnan(timeout) or timeout < 0:
+        raise ValueError(f"{function}() needs a timeout of at least 0 s, got {timeout!r}")
+    return _FOREVER_S if math.isinf(timeout) else float(timeout)
+
+
+def put(value: T) -> ObjectRef[T]:
+    """Store a value and return a reference to it; the calling process owns it.
+
+    Args:
+        value: Anything that can be pickled, but a reference: put it into a list to store one.
+
+    Raises:
+        TypeError: the value cannot be pickled (names the member at fault), or is a reference.
+        ObjectStoreFullError: the store has no room for it, now and in the time that it waits for some.
+
+    Example:
+        >>> aktis.get(aktis.put({"a": 1}))
+        {'a': 1}
+    """
+    session = current.session or current.require()
+    if type(value) is ObjectRef:
+        raise TypeError("put() does not take an ObjectRef, which is one already: put a list that holds it")
+    return session.core.put(value)
+
+
+def wait(
+    refs: Sequence[ObjectRef[T]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+    """Wait until some objects are ready; an object whose task failed is ready too.
+
+    Args:
+        refs: Distinct references.
+        num_returns: How many to wait for.
+        timeout: Seconds to wait at most; 0 looks only, None waits as long as it takes.
+        fetch_local: An object is ready when it is on this node, not only when it exists.
+
+    Returns:
+        The ready ones, exactly ``num_returns`` unless the time was up, and the others; both in the order of
+        ``refs``.
+
+    Raises:
+        TypeError, ValueError: an argument is not valid; the message says which.
+
+    Example:
+        >>> ready, others = aktis.wait([aktis.put(1), aktis.put(2)], num_returns=1)
+        >>> len(ready), len(others)
+        (1, 1)
+    """
+    session = current.session or current.require()
+    _check_types_of_wait(refs, num_returns)
+    timeout_s = _FOREVER_S if timeout is None else _seconds("wait", timeout)
+    if not refs:
+        return [], []
+    if len(set(refs)) != len(refs):
+        raise ValueError("wait() takes distinct references, but one is in the list more than once")
+    if not 1 <= num_returns <= len(refs):
+        raise ValueError(f"num_returns must be between 1 and the {len(refs)} references, got {num_returns}")
+    flags = session.core.wait(refs, num_returns, timeout_s, fetch_local)
+    return _split(refs, flags, num_returns)
+
+
+def _check_types_of_wait(refs: object, num_returns: object) -> None:
+    if not isinstance(refs, list | tuple):
+        raise TypeError(f"wait() takes a list of ObjectRefs, got {type(refs).__name__} {refs!r}")
+    for ref in refs:
+        if type(ref) is not ObjectRef:
+            raise TypeError(f"wait() takes ObjectRefs, but the list holds {type(ref).__name__} {ref!r}")
+    if not isinstance(num_returns, int) or isinstance(num_returns, bool):
+        raise TypeError(f"wait() needs an int as num_returns, got {num_returns!r}")
+
+
+def _split(
+    refs: Sequence[ObjectRef[T]], flags: Sequence[bool], num_returns: int
+) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+    """More may be ready than were asked for: the first ones in order count, the rest is for the next wait."""
+    ready: list[ObjectRef[T]] = []
+    others: list[ObjectRef[T]] = []
+    for ref, flag in zip(refs, flags, strict=True):
+        (ready if flag and len(ready) < num_returns else others).append(ref)
+    return ready, others
+
+
+def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel the task that makes an object; ``get`` of it then raises TaskCancelledError.
+
+    A task that has not started never runs. A running one gets KeyboardInterrupt (a coroutine of an async
+    actor: asyncio.CancelledError), and may finish all the same if it does not heed that. A finished one
+    stays as it is.
+
+    Args:
+        ref: A reference that ``.remote()`` returned in this process.
+        force: Kill the worker of a running task. Not for calls of actors: kill() ends an actor.
+        recursive: Cancel what the task has submitted as well.
+
+    Raises:
+        TypeError: not an ObjectRef.
+        ValueError: ``force`` for a call of an actor.
+    """
+    if type(ref) is not ObjectRef:
+        raise TypeError(
+            f"cancel() takes an ObjectRef, got {type(ref).__name__} {ref!r}; kill() is for actors"
+        )
+    from aktis._runtime.cancel import cancel_task
+
+    cancel_task(current.require(), ref, force=force, recursive=recursive)

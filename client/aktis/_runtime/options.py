@@ -1,0 +1,223 @@
+"""The options of tasks, actors and methods: which exist, what they accept, what is assumed.
+
+One table per kind. An unknown key is a ValueError that lists the valid ones, a wrong type a TypeError, a bad
+value a ValueError; every message names the option.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+Check = Callable[[str, Any], None]
+
+MAX_NUM_RETURNS: Final = 65_535
+DEFAULT_ASYNC_CONCURRENCY: Final = 1000
+# Enough to ask for a node that has the accelerator, too little to use it up.
+_ACCELERATOR_SHARE: Final = 0.001
+
+
+def _type_error(name: str, expected: str, value: Any) -> TypeError:
+    return TypeError(f"option {name!r} must be {expected}, got {type(value).__name__} {value!r}")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _amount(name: str, value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _type_error(name, "a number", value)
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"option {name!r} must be finite and not negative, got {value!r}")
+
+
+def _integer(minimum: int, *, unlimited: bool = False, maximum: int = 2**31 - 1) -> Check:
+    """Accept whole numbers from ``minimum``; -1 as well where it means 'without limit'."""
+
+    def check(name: str, value: Any) -> None:
+        if not _is_int(value):
+            raise _type_error(name, "an int", value)
+        if not (minimum <= value <= maximum or (unlimited and value == -1)):
+            rule = f"between {minimum} and {maximum}" + (", or -1 for no limit" if unlimited else "")
+            raise ValueError(f"option {name!r} must be {rule}, got {value}")
+
+    return check
+
+
+def _boolean(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise _type_error(name, "True or False", value)
+
+
+def _string(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise _type_error(name, "a str", value)
+
+
+def _name(name: str, value: Any) -> None:
+    _string(name, value)
+    if not value:
+        raise ValueError(f"option {name!r} must not be empty")
+
+
+def _resources(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise _type_error(name, "a dict of numbers by resource name", value)
+    for key, amount in value.items():
+        if not isinstance(key, str):
+            raise TypeError(f"option {name!r} must have str keys, got {key!r}")
+        if key in ("CPU", "GPU", "memory"):
+            option = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}[key]
+            raise ValueError(f"option {name!r} must not name {key!r}: use the option {option!r}")
+        _amount(f"{name}[{key!r}]", amount)
+
+
+def _labels(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, str) for k, v in value.items()
+    ):
+        raise _type_error(name, "a dict of str by str", value)
+
+
+def _num_returns(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        raise ValueError(f"option {name!r} must be an int; generators ({value!r}) are not available yet")
+    _integer(0, maximum=MAX_NUM_RETURNS)(name, value)
+
+
+def _retry_exceptions(name: str, value: Any) -> None:
+    if isinstance(value, bool):
+        return
+    if not isinstance(value, list | tuple):
+        raise _type_error(name, "True, False or a list of exception types", value)
+    for item in value:
+        if not (isinstance(item, type) and issubclass(item, BaseException)):
+            raise ValueError(f"option {name!r} must list exception types, got {item!r}")
+
+
+def _lifetime(name: str, value: Any) -> None:
+    if value not in ("detached", "non_detached"):
+        raise ValueError(f"option {name!r} must be 'detached', 'non_detached' or None, got {value!r}")
+
+
+def _strategy(name: str, value: Any) -> None:
+    if value not in ("DEFAULT", "SPREAD"):
+        raise ValueError(f"option {name!r} must be 'DEFAULT' or 'SPREAD', got {value!r}")
+
+
+def _groups(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise _type_error(name, "a dict of limits by group name", value)
+    for key, limit in value.items():
+        _name(f"{name} key", key)
+        _integer(1)(f"{name}[{key!r}]", limit)
+
+
+def check_runtime_env(name: str, value: Any) -> None:
+    """Accept what a runtime environment may hold so far."""
+    if not isinstance(value, Mapping):
+        raise _type_error(name, "a dict", value)
+    for key in value:
+        if key != "env_vars":
+            raise ValueError(f"option {name!r}: unknown or unsupported key {key!r}; valid ones: ['env_vars']")
+    variables = value.get("env_vars", {})
+    if not isinstance(variables, Mapping):
+        raise _type_error(f"{name}['env_vars']", "a dict of str by str", variables)
+    for key, item in variables.items():
+        if not isinstance(key, str) or not isinstance(item, str):
+            raise TypeError(f"option {name!r}: env_vars must map str to str, got {key!r}: {item!r}")
+
+
+# None stands for the default everywhere.
+_COMMON: Final[Mapping[str, Check]] = {
+    "num_cpus": _amount,
+    "num_gpus": _amount,
+    "memory": _amount,
+    "resources": _resources,
+    "accelerator_type": _name,
+    "name": _string,
+    "label_selector": _labels,
+    "scheduling_strategy": _strategy,
+    "runtime_env": check_runtime_env,
+}
+TASK_OPTIONS: Final[Mapping[str, Check]] = {
+    **_COMMON,
+    "num_returns": _num_returns,
+    "max_retries": _integer(0, unlimited=True),
+    "retry_exceptions": _retry_exceptions,
+    "max_calls": _integer(0),
+}
+ACTOR_OPTIONS: Final[Mapping[str, Check]] = {
+    **_COMMON,
+    "max_restarts": _integer(0, unlimited=True),
+    "max_task_retries": _integer(0, unlimited=True),
+    "max_pending_calls": _integer(1, unlimited=True),
+    "max_concurrency": _integer(1, maximum=1_000_000),
+    "concurrency_groups": _groups,
+    "lifetime": _lifetime,
+    "namespace": _name,
+    "get_if_exists": _boolean,
+    "allow_out_of_order_execution": _boolean,
+}
+METHOD_OPTIONS: Final[Mapping[str, Check]] = {
+    "num_returns": _num_returns,
+    "max_task_retries": _integer(0, unlimited=True),
+    "retry_exceptions": _retry_exceptions,
+    "concurrency_group": _name,
+    "name": _string,
+}
+
+
+def check_options(table: Mapping[str, Check], what: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are set, after checking each one.
+
+    Args:
+        what: What they are for, in messages: "tasks", "actors" or "actor methods".
+
+    Raises:
+        ValueError: unknown option, or a value that it does not accept.
+        TypeError: a value of the wrong type.
+    """
+    for name, value in options.items():
+        check = table.get(name)
+        if check is None:
+            raise ValueError(f"unknown option {name!r} for {what}; valid ones: {sorted(table)}")
+        if value is not None:
+            check(name, value)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def check_actor_combination(options: Mapping[str, Any]) -> None:
+    """Check what no option can by itself.
+
+    Raises:
+        ValueError: two options contradict each other; the message names both.
+    """
+    if options.get("get_if_exists") and not options.get("name"):
+        raise ValueError("option 'get_if_exists' needs the option 'name'")
+    if options.get("namespace") and not options.get("name"):
+        raise ValueError("option 'namespace' needs the option 'name'")
+
+
+def demand(options: Mapping[str, Any], default_cpus: float) -> dict[str, float]:
+    """Return the resources asked for, by name, in units."""
+    wanted: dict[str, float] = dict(options.get("resources", {}))
+    wanted["CPU"] = options.get("num_cpus", default_cpus)
+    wanted["GPU"] = options.get("num_gpus", 0)
+    wanted["memory"] = options.get("memory", 0)
+    if accelerator := options.get("accelerator_type"):
+        wanted[f"accelerator_type:{accelerator}"] = _ACCELERATOR_SHARE
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
+def actor_demands(options: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what an actor holds while it lives, and what its node must have when it is placed.
+
+    An actor that asks for nothing is placed where a CPU is, but holds none: many may share one.
+    """
+    asked = any(
+        name in options for name in ("num_cpus", "num_gpus", "memory", "resources", "accelerator_type")
+    )
+    if asked:
+        held = demand(options, default_cpus=1)
+        return held, held
+    return {}, {"CPU": 1}

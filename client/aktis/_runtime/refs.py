@@ -1,0 +1,132 @@
+"""ObjectRef in asynchronous code: ``await ref`` and ``ref.future()``.
+
+The core reports readiness once per object; this module hands it to whoever waits, one wake-up per event loop
+and batch rather than one per object.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any
+
+from aktis._core import Core, ObjectRef
+from aktis._runtime import current
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Watchers:
+    """Who waits for which object without blocking a thread. Any thread."""
+
+    def __init__(self, core: Core) -> None:
+        """Watch objects of ``core``."""
+        self._core = core
+        self._lock = threading.Lock()
+        self._waiting: dict[bytes, list[Callable[[], None] | _LoopWaiter]] = {}
+
+    def add(self, ref: ObjectRef[Any], waiter: "Callable[[], None] | _LoopWaiter") -> bool:
+        """Call ``waiter`` on the service thread when the object is ready.
+
+        True: it is ready now, no call comes.
+        """
+        key = ref.binary()
+        with self._lock:
+            waiting = self._waiting.get(key)
+            if waiting is not None:
+                waiting.append(waiter)
+                return False
+            self._waiting[key] = [waiter]
+        if not self._core.watch(ref):
+            return False
+        with self._lock:
+            # Whoever joined in the meantime has been told to wait: it is up to us to wake it.
+            others = self._waiting.pop(key, [])
+        _wake(other for other in others if other is not waiter)
+        return True
+
+    def ready(self, object_ids: Iterable[bytes]) -> None:
+        """Wake everybody who waits for these objects. Called by the service thread."""
+        with self._lock:
+            lists = [self._waiting.pop(object_id, []) for object_id in object_ids]
+        _wake(waiter for waiters in lists for waiter in waiters)
+
+    def close(self) -> None:
+        """Wake all: what they do next tells them that the session has ended."""
+        with self._lock:
+            keys = list(self._waiting)
+        self.ready(keys)
+
+
+class _LoopWaiter:
+    """A future of an event loop that waits."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
+        self.loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
+
+
+def _wake(waiters: Iterable[Callable[[], None] | _LoopWaiter]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for waiter in waiters:
+        if isinstance(waiter, _LoopWaiter):
+            by_loop.setdefault(waiter.loop, []).append(waiter.future)
+        else:
+            waiter()
+    for loop, futures in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, futures)
+        except RuntimeError:  # the loop has been closed: nobody waits there any more
+            continue
+
+
+def _resolve(futures: "list[asyncio.Future[None]]") -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+def _await(self: ObjectRef[Any]) -> Generator[Any, None, Any]:
+    """Wait for the object on the running event loop; returns its value or raises its error."""
+    import asyncio
+
+    session = current.require()
+    waiter = _LoopWaiter(asyncio.get_running_loop())
+    if not session.watchers.add(self, waiter):
+        yield from waiter.future
+    return _value(session.core, self)
+
+
+def _future(self: ObjectRef[Any]) -> Future[Any]:
+    """Return a concurrent.futures.Future that gets the object's value or error."""
+    session = current.require()
+    future: Future[Any] = Future()
+    ref = self
+
+    def complete() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(_value(session.core, ref))
+        except BaseException as error:
+            future.set_exception(error)
+
+    if session.watchers.add(ref, lambda: session.errands.run(complete)):
+        complete()
+    return future
+
+
+def _value(core: Core, ref: ObjectRef[Any]) -> Any:
+    """The value of a ready object; it may still have to be mapped, which does not take long."""
+    values = core.get([ref], -1.0)
+    assert values is not None, "get without a limit returns values or raises"
+    return values[0]
+
+
+ObjectRef.__await__ = _await  # type: ignore[method-assign]
+ObjectRef.future = _future  # type: ignore[method-assign]
+if not hasattr(ObjectRef, "__class_getitem__"):
+    ObjectRef.__class_getitem__ = classmethod(GenericAlias)  # type: ignore[attr-defined]

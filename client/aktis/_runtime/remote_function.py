@@ -1,0 +1,166 @@
+"""Functions that run as tasks: what ``@aktis.remote`` makes of a function."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
+
+from aktis import _core
+from aktis._core import ObjectRef, TaskTemplate
+from aktis._runtime import current
+from aktis._runtime.options import TASK_OPTIONS, check_options, demand
+from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
+from aktis._runtime.signatures import CallCheck
+
+if TYPE_CHECKING:
+    from aktis._runtime.session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+DEFAULT_MAX_RETRIES: Final = 3
+_UNBOUND: Final = object()
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function that runs as a task when called by ``.remote()``.
+
+    Example:
+        >>> @aktis.remote
+        ... def add(a: int, b: int) -> int:
+        ...     return a + b
+        >>> aktis.get(add.remote(1, 2))
+        3
+    """
+
+    def __init__(self, function: Callable[P, R], options: Mapping[str, Any]) -> None:
+        """Wrap ``function``; ``options`` as in the decorator.
+
+        Raises:
+            TypeError, ValueError: an option is unknown or its value is not valid.
+        """
+        self._function = function
+        self._options = check_options(TASK_OPTIONS, "tasks", options)
+        self._retry_list: tuple[type[BaseException], ...] | None = None
+        self._check = CallCheck(function, _name_of(function))
+        self._unbind()
+        functools.update_wrapper(self, function)
+
+    def _unbind(self) -> None:
+        # The session for which _submit and _template hold; they are made at the first call.
+        self._session: object = _UNBOUND
+        self._submit: Callable[..., Any] = _never
+        self._template: TaskTemplate | None = None
+
+    @overload
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
+    @overload
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function as a task; return a reference to its result at once.
+
+        Arguments that are references are resolved before the function runs; references nested in other
+        arguments are passed on as they are.
+
+        Returns:
+            An ObjectRef; with ``num_returns`` of 2 or more a list of them, with 0 None.
+
+        Raises:
+            TypeError: the function cannot be called like this, or an argument cannot be pickled.
+        """
+        if self._session is not current.session:
+            self._bind()
+        check = self._check
+        if kwargs or not check.minimum <= len(args) <= check.maximum:
+            check.check(args, kwargs)
+        try:
+            return self._submit(self._template, args, kwargs or None)
+        except NotPicklableError as error:
+            raise unpicklable_arguments(_name_of(self._function), args, kwargs, error) from error
+
+    def options(self, **options: Any) -> "RemoteFunction[P, R]":
+        """Return the same function with other options.
+
+        Raises:
+            TypeError, ValueError: an option is unknown or its value is not valid.
+        """
+        return RemoteFunction(self._function, {**self._options, **options})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        name = _name_of(self._function)
+        raise TypeError(
+            f"remote functions cannot be called directly: use {name}.remote() instead of {name}()"
+        )
+
+    def _bind(self) -> None:
+        """Export the function to the session's cluster and make the template that its calls share."""
+        session = current.require()
+        options = self._options
+        retry = options.get("retry_exceptions", False)
+        self._template = TaskTemplate(
+            class_key=self._class_key(session),
+            function_id=self._export(session),
+            name=options.get("name") or _name_of(self._function),
+            num_returns=options.get("num_returns", 1),
+            max_retries=options.get("max_retries", DEFAULT_MAX_RETRIES),
+            flags=_core.TASK_RETRY_ON_ERROR if retry else 0,
+        )
+        self._submit = session.core.submit
+        if retry and not isinstance(retry, bool):
+            self._submit = submit_with_list(session, session.core.submit, tuple(retry))
+        self._session = session
+
+    def _export(self, session: "Session") -> bytes:
+        from aktis._runtime.functions import Exported
+
+        environment = self._options.get("runtime_env", {}).get("env_vars", {})
+        exported = Exported(self._function, self._options.get("max_calls", 0), environment)
+        return session.functions.export(exported, f"the function {_name_of(self._function)}")
+
+    def _class_key(self, session: "Session") -> int:
+        from aktis._common.resources import ResourceSet
+
+        resources = ResourceSet.of(demand(self._options, default_cpus=1))
+        return session.classes.key(
+            session.service.leases,
+            self._export(session),
+            _name_of(self._function),
+            resources,
+            self._options.get("label_selector", {}),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"function": self._function, "options": self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Two steps, because a recursive function refers to this object from its own globals.
+        RemoteFunction.__init__(self, state["function"], state["options"])
+
+    def __repr__(self) -> str:
+        return f"RemoteFunction({_name_of(self._function)})"
+
+
+def submit_with_list(
+    session: "Session", submit: Callable[..., Any], allowed: tuple[type[BaseException], ...]
+) -> Callable[..., Any]:
+    """Return a submission that also says which exceptions of the task may be retried."""
+    service, core = session.service, session.core
+
+    def submit_listed(*call: Any) -> Any:
+        with service.submit_lock:
+            result = submit(*call)
+            first = result[0] if isinstance(result, list) else result
+            if first is not None:
+                service.retry_lists[first.task_id()] = allowed
+        if first is not None:
+            core.watch_free(first)  # the entry goes with the result
+        return result
+
+    return submit_listed
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def _never(*_: Any) -> NoReturn:
+    raise AssertionError("a call before the function is bound to a session")

@@ -1,0 +1,37 @@
+"""Numbers for scheduling classes: one per (function, resources, labels, environment) of this process."""
+
+import itertools
+import threading
+
+from aktis._common.resources import ResourceSet
+from aktis._runtime.leases import LeasePolicy, SchedulingClass
+
+
+class SchedulingClasses:
+    """Any thread. Numbers start at 1: 0 stands for calls of actors, which need no lease."""
+
+    def __init__(self) -> None:
+        """Know no class yet."""
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def key(
+        self,
+        policy: LeasePolicy,
+        function_id: bytes,
+        function_name: str,
+        resources: ResourceSet,
+        label_selector: dict[str, str],
+    ) -> int:
+        """Return the number of a class, making it known to the policy when it is new."""
+        amounts = tuple(sorted(resources.items()))
+        labels = tuple(sorted(label_selector.items()))
+        identity = (function_id, amounts, labels)
+        with self._lock:
+            number = self._known.get(identity)
+            if number is None:
+                number = next(self._numbers)
+                policy.add_class(SchedulingClass(number, function_name, amounts, labels))
+                self._known[identity] = number
+        return number

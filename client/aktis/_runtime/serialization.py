@@ -1,0 +1,45 @@
+"""The hooks of the C++ core: how Python values become bytes and come back.
+
+Plain builtin values never come here: the core pickles them by itself. What does come is pickled by
+cloudpickle with protocol 5, so that large buffers (NumPy, Arrow) go to shared memory without a copy and are
+read in place.
+"""
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+from aktis._runtime.errors import decode_error
+from aktis._runtime.pickling import dump_buffers, unpicklable
+from aktis.exceptions import ObjectStoreFullError
+
+
+def serialize(value: Any) -> tuple[bytes, Sequence[Any]]:
+    """Return the pickle of a value and its out-of-band buffers.
+
+    Raises:
+        TypeError: the value cannot be pickled; the message names the member at fault.
+    """
+    buffers: list[memoryview] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            buffers.append(buffer.raw())
+        except BufferError:  # not contiguous: copied in-band
+            return True
+        return False
+
+    try:
+        return dump_buffers(value, keep), buffers
+    except Exception as error:
+        raise unpicklable("a value for another process", value, error) from error
+
+
+def load_error(inband: bytes) -> BaseException:
+    """Return the exception that an error object holds; the core raises it."""
+    return decode_error(inband)
+
+
+def store_full(message: str) -> BaseException:
+    """Return the exception for a value that found no room in the object store."""
+    return ObjectStoreFullError(message)

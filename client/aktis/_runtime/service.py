@@ -1,0 +1,285 @@
+"""The service thread ``aktis-service``: everything that happens to a process without its user's code asking.
+
+It serves the sockets while nobody else does, drains the core's events, and dispatches them by a table.
+Nothing here may block: what has to wait for a daemon goes to an errand thread.
+"""
+
+import signal
+import sys
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from aktis import _core
+from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
+from aktis._runtime.causes import describe_death
+from aktis._runtime.current import EVENT_HANDLE_DROPPED, EVENT_STOP
+from aktis._runtime.errors import decode_error, encode_error
+from aktis._runtime.leases import Instruction, LeasePolicy, Request, Return, Warn
+from aktis._runtime.retries import GiveUp, RetryPolicy, may_retry
+from aktis.exceptions import (
+    AktisError,
+    LocalRayletDiedError,
+    ObjectFreedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+
+if TYPE_CHECKING:
+    from aktis._runtime.session import Session
+
+Event = tuple[Any, ...]
+
+_WAIT_S: Final = 60.0
+_LINGER_CHECK_S: Final = 0.1
+_MAX_CAUSES: Final = 256
+
+
+class Service:
+    """The thread and its dispatch tables. Made by the session; ``start`` and ``stop`` once."""
+
+    def __init__(self, session: "Session") -> None:
+        """Serve ``session``."""
+        self._session = session
+        self._core = session.core
+        self._thread = threading.Thread(target=self._run, name="aktis-service", daemon=True)
+        self._stopping = False
+        self._lingering = False
+        self.leases = LeasePolicy(self._core.drop_lease)
+        self._retries = RetryPolicy()
+        # Exception types that may be retried, by task, where the option is a list. The lock makes a
+        # submission and its entry one step for the events of the task.
+        self.retry_lists: dict[bytes, tuple[type[BaseException], ...]] = {}
+        self.submit_lock = threading.Lock()
+        self._causes: OrderedDict[bytes, common_pb2.DeathCause] = OrderedDict()
+        self.on_control: dict[str, Callable[[Any], None]] = {
+            "leases_granted": self._leases_granted,
+            "leases_pending": self._leases_pending,
+            "lease_lost": self._lease_lost,
+            "reclaim_idle": self._reclaim_idle,
+            "publication": self._publication,
+        }
+        self.on_event: dict[int, Callable[..., None]] = {
+            _core.EVENT_CONTROL: self._control,
+            _core.EVENT_NEED_LEASES: lambda *event: self._carry_out(self.leases.needed(*event)),
+            _core.EVENT_LEASE_IDLE: lambda lease: self._carry_out(self.leases.idle(lease)),
+            _core.EVENT_LEASE_BROKEN: self._lease_broken,
+            _core.EVENT_TASK_LOST: self._task_lost,
+            _core.EVENT_TASK_ERROR: self._task_error,
+            _core.EVENT_OBJECT_FREED: self._object_freed,
+            _core.EVENT_OBJECT_LOST: self._object_lost,
+            _core.EVENT_ACTOR_LOST: lambda actor, worker, _: session.actors.connection_lost(actor, worker),
+            _core.EVENT_CANCEL: lambda task_id, recursive: self.cancel_children(task_id, recursive),
+            _core.EVENT_RAYLET_LOST: self._raylet_lost,
+            _core.EVENT_PLASMA_LOST: lambda reason: self._complain(f"the object store is gone: {reason}"),
+            _core.EVENT_STORE_FULL: self._complain,
+            EVENT_HANDLE_DROPPED: self._handle_dropped,
+        }
+
+    def start(self) -> None:
+        """Begin; the thread ends with `stop` or with the process."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stopping = True
+        self._core.post_event((EVENT_STOP,))
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        # Signals are for the main thread, where Python runs their handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while not self._stopping:
+            # Not kept in a variable: events hold references, which must go before the next ones come.
+            self._handle(self._core.next_events(_LINGER_CHECK_S if self._lingering else _WAIT_S))
+            if self._lingering:
+                self._lingering = self._session.actors.tick()
+
+    def _handle(self, events: Iterable[Event]) -> None:
+        ready: list[bytes] = []
+        for event in events:
+            kind = event[0]
+            if kind == _core.EVENT_OBJECT_READY:
+                ready.append(event[1])
+                continue
+            handler = self.on_event.get(kind)
+            if handler is None:
+                continue
+            try:
+                handler(*event[1:])
+            except Exception:
+                if not self._stopping:
+                    self._complain(f"an internal event could not be handled:\n{traceback.format_exc()}")
+        if ready:
+            self._objects_ready(ready)
+
+    def _objects_ready(self, object_ids: list[bytes]) -> None:
+        actors = self._session.actors
+        self._session.watchers.ready(object_ids)
+        for object_id in object_ids:
+            if actors.marker_ready(object_id):
+                self._lingering = True
+
+    def _complain(self, message: str) -> None:
+        print(f"aktis: {message}", file=sys.stderr, flush=True)
+
+    # ---- control messages ----
+
+    def _control(self, payload: bytes) -> None:
+        message = raylet_pb2.RayletMessage.FromString(payload)
+        kind = message.WhichOneof("body")
+        handler = self.on_control.get(kind or "")
+        if handler is not None:
+            handler(getattr(message, kind or ""))
+
+    def _publication(self, message: gcs_pb2.Publication) -> None:
+        if message.channel == "actors":
+            if message.resynchronize:
+                self._session.actors.resynchronize()
+            if message.HasField("actor"):
+                self._session.actors.heard(message.actor)
+        elif message.HasField("error") and message.error.job_id == self._session.job_id:
+            self._complain(message.error.message)
+
+    # ---- leases ----
+
+    def _carry_out(self, instructions: Iterable[Instruction]) -> None:
+        control = self._session.control
+        for instruction in instructions:
+            match instruction:
+                case Request(cls, wanted, backlog):
+                    control.notify(
+                        request_leases=raylet_pb2.RequestLeases(
+                            class_key=cls.key,
+                            wanted=wanted,
+                            backlog=backlog,
+                            resources=common_pb2.Resources(amounts=dict(cls.resources)),
+                            function_name=cls.function_name,
+                            job_id=self._session.job_id,
+                            label_selector=dict(cls.label_selector),
+                            runtime_env_hash=cls.runtime_env_hash,
+                        )
+                    )
+                case Return(lease_ids, failing):
+                    items = [
+                        raylet_pb2.ReturnLeases.Item(lease_id=lease, worker_failing=failing)
+                        for lease in lease_ids
+                    ]
+                    control.notify(return_leases=raylet_pb2.ReturnLeases(leases=items))
+                case Warn(message):
+                    self._complain(message)
+
+    def _leases_granted(self, message: raylet_pb2.LeasesGranted) -> None:
+        for lease in message.leases:
+            self.leases.granted(message.class_key, lease.lease_id)
+            worker = lease.worker
+            self._core.add_lease(message.class_key, lease.lease_id, worker.worker_id, worker.address)
+
+    def _leases_pending(self, message: raylet_pb2.LeasesPending) -> None:
+        self._carry_out(self.leases.pending(message.class_key, message.infeasible, message.explanation))
+
+    def _lease_lost(self, message: raylet_pb2.LeaseLost) -> None:
+        self._remember_cause(message.worker_id, message.cause)
+        if self.leases.gone(message.lease_id):
+            self._core.break_lease(message.lease_id, describe_death(message.cause))
+
+    def _lease_broken(self, lease_id: int, worker_id: bytes, reason: str) -> None:
+        self._carry_out(self.leases.broken(lease_id))
+
+    def _reclaim_idle(self, message: raylet_pb2.ReclaimIdle) -> None:
+        self._carry_out(self.leases.reclaim(self._core.idle_leases()))
+
+    # ---- failed tasks ----
+
+    def _task_lost(
+        self, task_id: bytes, worker_id: bytes, actor_id: bytes, reason: str, retries_left: int
+    ) -> None:
+        if any(actor_id):
+            self._session.actors.call_lost(task_id, actor_id, worker_id, retries_left)
+            return
+        decision = self._retries.failed(task_id, retries_left)
+        if isinstance(decision, GiveUp):
+            self._session.errands.run(lambda: self._fail_crashed(task_id, worker_id, decision.attempts))
+        else:
+            self._core.resubmit(task_id, decision.delay_ms)
+
+    def _fail_crashed(self, task_id: bytes, worker_id: bytes, attempts: int) -> None:
+        """Fail a task whose worker died, with the cause. On an errand thread: the cause may take a moment."""
+        error: AktisError
+        try:
+            cause = self._causes.get(worker_id) or self._session.control.death_cause(worker_id)
+        except LocalRayletDiedError as problem:
+            error = problem
+        else:
+            if cause is not None:
+                self._remember_cause(worker_id, cause)
+            out_of_memory = cause is not None and cause.kind == common_pb2.DeathCause.OUT_OF_MEMORY
+            tries = f" (tried {attempts} times)" if attempts > 1 else ""
+            text = f"The worker of task {task_id.hex()} died{tries}: {describe_death(cause)}"
+            error = OutOfMemoryError(text) if out_of_memory else WorkerCrashedError(text)
+        self._core.fail_task(task_id, encode_error(error))
+
+    def _remember_cause(self, worker_id: bytes, cause: common_pb2.DeathCause) -> None:
+        self._causes[worker_id] = cause
+        while len(self._causes) > _MAX_CAUSES:
+            self._causes.popitem(last=False)
+
+    def _task_error(self, task_id: bytes, error: bytes, retries_left: int) -> None:
+        with self.submit_lock:
+            allowed = self.retry_lists.get(task_id)
+        if allowed is not None and not may_retry(decode_error(error), allowed):
+            self._core.fail_task(task_id, error)
+            return
+        decision = self._retries.failed(task_id, retries_left)
+        if isinstance(decision, GiveUp):
+            self._core.fail_task(task_id, error)
+        else:
+            self._core.resubmit(task_id, decision.delay_ms)
+
+    def cancel_children(self, task_id: bytes, recursive: bool) -> None:
+        """Cancel what a task that is being cancelled has submitted."""
+        if recursive:
+            for child in self._core.children_of(task_id):
+                self._core.cancel(child, True, encode_error(TaskCancelledError(child.hex())))
+
+    # ---- objects, handles, daemons ----
+
+    def _object_freed(self, object_id: bytes) -> None:
+        if not self._session.actors.life_ended(object_id):
+            with self.submit_lock:
+                self.retry_lists.pop(object_id[:16], None)
+
+    def _object_lost(self, object_id: bytes, reason: str) -> None:
+        if self._core.reconstruct(object_id):
+            return
+        error = lost_object_error(object_id, reason)
+        self._core.fail_object(object_id, encode_error(error))
+
+    def _handle_dropped(self, actor_id: bytes, life: Any) -> None:
+        self._session.actors.handle_dropped(actor_id, life)
+
+    def _raylet_lost(self, reason: str) -> None:
+        error = LocalRayletDiedError(
+            f"the raylet of this node is gone ({reason}): call aktis.shutdown() and aktis.init() to go on"
+        )
+        self._complain(str(error))
+        data = encode_error(error)
+        for class_key in self.leases.class_keys():
+            self._core.fail_class(class_key, data)
+        self._session.actors.fail_all(data)
+
+
+def lost_object_error(object_id: bytes, reason: str) -> ObjectLostError:
+    """Return the error for an object whose value is gone and cannot be made again."""
+    name = object_id.hex()
+    if "owner" in reason and "died" in reason:
+        return OwnerDiedError(name)
+    if "freed" in reason:
+        return ObjectFreedError(name)
+    return ObjectLostError(name, reason)

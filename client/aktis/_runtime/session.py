@@ -1,0 +1,151 @@
+"""One process's connection to a cluster.
+
+Everything that a driver or a worker needs, and how a driver gets it.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from aktis import _core
+from aktis._common.paths import SessionPaths
+from aktis._proto import common_pb2, raylet_pb2
+from aktis._runtime.actor_directory import ActorDirectory
+from aktis._runtime.control import Control, ControlError
+from aktis._runtime.errands import Errands
+from aktis._runtime.functions import FunctionStore
+from aktis._runtime.job import KV_NAMESPACE, JobConfig
+from aktis._runtime.refs import Watchers
+from aktis._runtime.scheduling_classes import SchedulingClasses
+from aktis._runtime.serialization import load_error, serialize, store_full
+from aktis._runtime.service import Service
+from aktis.exceptions import AktisError
+
+CONNECT_TIMEOUT_S: Final = 10.0
+REGISTER_TIMEOUT_S: Final = 30.0
+
+
+class Session:
+    """Everything that one connected process needs; made by `connect_driver` and by the worker's main."""
+
+    def __init__(self, role: int, worker_id: bytes, raylet_address: str, token: str) -> None:
+        """Connect to the raylet; nothing runs yet.
+
+        Raises:
+            ConnectionError: with the raylet's reason.
+        """
+        self.role = role
+        self.worker_id = worker_id
+        self.core = _core.Core(role=role, worker_id=worker_id, token=token, raylet_address=raylet_address)
+        self.core.set_hooks(serialize=serialize, load_error=load_error, store_full=store_full)
+        self.core.connect_raylet(CONNECT_TIMEOUT_S)
+        self.control = Control(self.core)
+        self.errands = Errands()
+        self.watchers = Watchers(self.core)
+        self.functions = FunctionStore(self.control, self._publish_job)
+        self.classes = SchedulingClasses()
+        self.actors = ActorDirectory(self.core, self.control, self.errands)
+        self.service = Service(self)
+        self.node = raylet_pb2.NodeFacts()
+        self.job_id = bytes(4)
+        self.job: JobConfig | None = None
+        self.address = ""
+        self.cluster: Any = None  # the embedded cluster that `init` launched
+
+    def join(self, node: raylet_pb2.NodeFacts, job_id: bytes) -> None:
+        """Take up the identity that the raylet gave, listen, and connect to the store."""
+        self.node = node
+        self.set_job(job_id)
+        self.address = self.core.listen(node.sockets_dir)
+        self.core.connect_plasma(node.plasma_address, CONNECT_TIMEOUT_S)
+
+    def set_job(self, job_id: bytes) -> None:
+        """Work for a job from now on."""
+        self.job_id = job_id
+        self.core.set_identity(node_id=self.node.node_id, job_id=job_id)
+
+    def process_address(self) -> common_pb2.ProcessAddress:
+        """Where other processes find this one."""
+        return common_pb2.ProcessAddress(
+            worker_id=self.worker_id, node_id=self.node.node_id, address=self.address, pid=os.getpid()
+        )
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of names of actors, unless one is given."""
+        return self.require_job().namespace
+
+    def require_job(self) -> JobConfig:
+        """Return what workers of the job take over; a worker fetches and adopts it the first time.
+
+        Raises:
+            AktisError: the driver has never published it.
+        """
+        if self.job is None:
+            data = self.control.kv_get(KV_NAMESPACE, self.job_id)
+            if data is None:
+                raise AktisError(f"job {self.job_id.hex()} is not known to the cluster any more")
+            job = JobConfig.decode(data)
+            job.adopt()
+            self.job = job
+        return self.job
+
+    def _publish_job(self) -> None:
+        if self.role == _core.ROLE_DRIVER and self.job is not None:
+            self.control.kv_put(KV_NAMESPACE, self.job_id, self.job.encode(), overwrite=True)
+
+    def close(self) -> None:
+        """Close every connection; waits of other threads end with an error. Then end an embedded cluster."""
+        self.errands.close()
+        self.core.flush_events()
+        self.service.stop()
+        self.core.close()
+        self.watchers.close()
+        if self.cluster is not None:
+            self.cluster.shutdown()
+
+
+def connect_driver(
+    raylet_address: str, token: str, namespace: str | None, runtime_env: dict[str, Any], log_to_driver: bool
+) -> Session:
+    """Register this process as a driver and start its service thread.
+
+    Raises:
+        ConnectionError: nothing listens there, or the cluster does not accept this program.
+    """
+    session = Session(_core.ROLE_DRIVER, os.urandom(16), raylet_address, token)
+    try:
+        registration = raylet_pb2.RegisterDriver(
+            address=common_pb2.ProcessAddress(
+                worker_id=session.worker_id, address=_own_address(raylet_address, session), pid=os.getpid()
+            ),
+            namespace=namespace or "",
+            entrypoint=" ".join(sys.argv)[:1024],
+            log_to_driver=log_to_driver,
+        )
+        message = raylet_pb2.ClientMessage(register_driver=registration)
+        try:
+            registered = session.control.call(message, REGISTER_TIMEOUT_S).driver_registered
+        except ControlError as error:
+            raise ConnectionError(
+                f"the cluster at {raylet_address} did not accept this program: {error}"
+            ) from error
+        session.join(registered.node, registered.job.job_id)
+        session.job = JobConfig.of_this_process(registered.job.namespace, runtime_env.get("env_vars", {}))
+        if log_to_driver:
+            from aktis._runtime.logs import print_batch
+
+            session.service.on_control["log_batch"] = print_batch
+        session.control.notify(subscribe=raylet_pb2.Subscribe(channel="errors"))
+    except BaseException:
+        session.core.close()
+        raise
+    session.service.start()
+    return session
+
+
+def _own_address(raylet_address: str, session: Session) -> str:
+    """Where this process is about to listen: beside the raylet's socket, whose node it is on."""
+    raylet_socket = Path(raylet_address.removeprefix("unix:"))
+    return f"unix:{SessionPaths.in_session(raylet_socket.parent).worker_socket(session.worker_id)}"

@@ -1,0 +1,301 @@
+"""What dies, and what the program sees of it; what is left when the program itself dies."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import run_program, start_program
+from tests.support.sandbox import Sandbox
+
+END_LIMIT_S = 5.0
+
+
+def output(finished: subprocess.CompletedProcess[str]) -> str:
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+def test_a_worker_that_exits_is_the_cause(sandbox: Sandbox) -> None:
+    text = output(
+        run_program(
+            sandbox,
+            """
+import aktis, os, sys
+aktis.init(address="local", num_cpus=1)
+@aktis.remote(max_retries=0)
+def leave(how):
+    print("last words", file=sys.stderr, flush=True)
+    if how == "exit": os._exit(7)
+    if how == "sys.exit": sys.exit(8)
+    if how == "segfault":
+        import ctypes
+        ctypes.string_at(0)
+for how in ("exit", "sys.exit", "segfault"):
+    try:
+        aktis.get(leave.remote(how))
+    except aktis.exceptions.WorkerCrashedError as error:
+        print(how, "->", str(error))
+aktis.shutdown()
+""",
+        )
+    )
+    assert "exited with code 7" in text
+    assert "exited with code 8" in text
+    assert "SIGSEGV" in text
+    assert "last words" in text
+
+
+def test_nothing_is_left_after_an_exception_in_the_driver(sandbox: Sandbox) -> None:
+    finished = run_program(
+        sandbox,
+        """
+import aktis
+aktis.init(address="local", num_cpus=1)
+@aktis.remote
+class Actor:
+    def ready(self): return True
+actor = Actor.remote()
+aktis.get(actor.ready.remote())
+raise RuntimeError("in the driver")
+""",
+    )
+    assert finished.returncode == 1
+    assert "in the driver" in finished.stderr
+    sandbox.assert_clean(END_LIMIT_S)
+
+
+def test_nothing_is_left_after_the_driver_was_killed(sandbox: Sandbox) -> None:
+    driver = start_program(
+        sandbox,
+        """
+import aktis, time
+aktis.init(address="local", num_cpus=2)
+@aktis.remote
+class Actor:
+    def ready(self): return True
+@aktis.remote
+def forever():
+    time.sleep(1000)
+actor = Actor.remote()
+aktis.get(actor.ready.remote())
+running = forever.remote()
+stored = aktis.put(b"x" * 10_000_000)
+print("ready", flush=True)
+aktis.get(running)
+""",
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline().strip() == "ready"
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    sandbox.assert_clean(END_LIMIT_S)
+
+
+def test_ctrl_c_ends_the_driver_and_everything_else(sandbox: Sandbox) -> None:
+    driver = start_program(
+        sandbox,
+        """
+import aktis, time
+aktis.init(address="local", num_cpus=1)
+@aktis.remote
+def forever():
+    time.sleep(1000)
+ref = forever.remote()
+print("ready", flush=True)
+aktis.get(ref)
+""",
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline().strip() == "ready"
+    driver.send_signal(signal.SIGINT)
+    _, text = driver.communicate(timeout=30)
+    assert "KeyboardInterrupt" in text
+    sandbox.assert_clean(END_LIMIT_S)
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("unix:/nowhere/raylet.sock", "nothing listens"),
+        ("127.0.0.1:1", "127.0.0.1:1"),
+        ("auto", "aktis start --head"),
+    ],
+)
+def test_an_address_where_nothing_listens(sandbox: Sandbox, address: str, text: str) -> None:
+    program = f"""
+import aktis
+try:
+    aktis.init(address={address!r})
+except ConnectionError as error:
+    print(error)
+"""
+    assert text in output(run_program(sandbox, program))
+
+
+def test_a_program_may_start_one_cluster_after_the_other(sandbox: Sandbox) -> None:
+    program = """
+import aktis
+for number in range(2):
+    with aktis.init(address="local", num_cpus=1) as context:
+        @aktis.remote
+        def f(): return number
+        print(aktis.get(f.remote()), context["node_id"])
+    assert not aktis.is_initialized()
+aktis.shutdown()
+"""
+    lines = output(run_program(sandbox, program)).split()
+    assert lines[0] == "0"
+    assert lines[2] == "1"
+    assert lines[1] != lines[3]
+
+
+def test_the_first_use_starts_a_cluster(sandbox: Sandbox) -> None:
+    program = "import aktis; print(aktis.get(aktis.put(5)))"
+    assert output(run_program(sandbox, program)).strip() == "5"
+
+
+def test_workers_print_to_the_driver(sandbox: Sandbox) -> None:
+    program = """
+import aktis, sys, time
+aktis.init(address="local", num_cpus=1)
+@aktis.remote
+def speak():
+    print("hello from", "afar")
+    print("and an error", file=sys.stderr)
+aktis.get(speak.remote())
+seen = aktis.remote(lambda: None)
+deadline = time.monotonic() + 5
+while time.monotonic() < deadline:
+    aktis.get(seen.remote())
+"""
+    finished = run_program(sandbox, program)
+    assert "hello from afar" in finished.stdout
+    assert "pid=" in finished.stdout
+    assert "and an error" in finished.stderr
+
+
+def test_a_forked_child_is_told_so(sandbox: Sandbox) -> None:
+    program = """
+import aktis, os
+aktis.init(address="local", num_cpus=1)
+ref = aktis.put(1)
+pid = os.fork()
+if pid == 0:
+    try:
+        aktis.put(2)
+    except RuntimeError as error:
+        os._exit(7 if "forked from process" in str(error) else 8)
+    os._exit(9)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(aktis.get(ref))
+"""
+    assert output(run_program(sandbox, program)).split() == ["7", "1"]
+
+
+def test_modules_beside_the_program_are_found_by_workers(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("def answer():\n    return 42\n")
+    (tmp_path / "data.txt").write_text("here")
+    (tmp_path / "main.py").write_text(
+        """
+import aktis, beside
+aktis.init(address="local", num_cpus=1, runtime_env={"env_vars": {"AKTIS_JOB_VALUE": "set"}})
+@aktis.remote
+def ask():
+    import os
+    return beside.answer(), open("data.txt").read(), os.environ["AKTIS_JOB_VALUE"]
+print(aktis.get(ask.remote()), aktis.get(aktis.remote(beside.answer).remote()))
+"""
+    )
+    finished = subprocess.run(
+        [sys.executable, "main.py"], cwd=tmp_path, env=sandbox.env, capture_output=True, text=True, timeout=50
+    )
+    assert output(finished).strip() == "(42, 'here', 'set') 42"
+
+
+def test_a_program_for_ray_runs_unchanged(sandbox: Sandbox, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import sys
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+ray.init(num_cpus=1)
+
+@ray.remote
+def fail():
+    raise ValueError("x")
+
+@ray.remote
+class Actor:
+    @ray.method(num_returns=2)
+    def pair(self):
+        return ray.get(ray.put(1)), 2
+
+    def leave(self):
+        ray.actor.exit_actor()
+
+try:
+    ray.get(fail.remote())
+except RayTaskError as error:
+    print("task error", isinstance(error, ValueError))
+actor = Actor.remote()
+print(ray.get(actor.pair.remote()), sys.argv[1:])
+try:
+    ray.get(actor.leave.remote())
+except RayActorError as error:
+    print("actor error")
+"""
+    )
+    finished = subprocess.run(
+        [sys.executable, "-m", "aktis.compat", str(program), "a", "b"],
+        env=sandbox.env,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert output(finished).splitlines() == ["task error True", "[1, 2] ['a', 'b']", "actor error"]
+
+
+def test_detached_actors_outlive_the_driver_of_a_running_cluster(sandbox: Sandbox) -> None:
+    command = [sys.executable, "-m", "aktis.cli.main", "start", "--head", "--num-cpus", "1"]
+    subprocess.run(command, env=sandbox.env, check=True, capture_output=True, timeout=50)
+    try:
+        first = """
+import aktis
+aktis.init(namespace="shared")
+@aktis.remote
+class Kept:
+    def __init__(self): self.value = 0
+    def add(self):
+        self.value += 1
+        return self.value
+kept = Kept.options(name="kept", lifetime="detached").remote()
+gone = Kept.options(name="gone").remote()
+print(aktis.get([kept.add.remote(), gone.add.remote()]))
+"""
+        second = """
+import aktis
+aktis.init(namespace="shared")
+print(aktis.get(aktis.get_actor("kept").add.remote()))
+try:
+    aktis.get_actor("gone")
+except ValueError as error:
+    print("gone")
+aktis.kill(aktis.get_actor("kept"))
+"""
+        assert output(run_program(sandbox, first)).strip() == "[1, 1]"
+        assert output(run_program(sandbox, second)).split() == ["2", "gone"]
+    finally:
+        subprocess.run(
+            [sys.executable, "-m", "aktis.cli.main", "stop"],
+            env=sandbox.env,
+            check=True,
+            capture_output=True,
+            timeout=50,
+        )
+    assert os.path.isdir(sandbox.base)
