@@ -19,9 +19,10 @@ WORKER = "raylet.workers.entry_point=tests.support.scripted_worker:run"
 
 @pytest.fixture
 def daemons(sandbox: Sandbox) -> Iterator[Daemons]:
-    """A GCS and a raylet with two CPUs; everything must be gone when they have stopped."""
+    """A GCS, a store and a raylet with two CPUs; everything must be gone when they have stopped."""
     with Daemons(sandbox) as daemons:
         daemons.start("gcs")
+        daemons.start("plasma", "plasma.capacity_bytes=16 MiB")
         daemons.start("raylet", WORKER, "raylet.num_cpus=2", "raylet.resources.special=1")
         yield daemons
 

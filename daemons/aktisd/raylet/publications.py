@@ -46,7 +46,7 @@ class Fanout:
         channel.subscribers[who] = deliver
         if after_sequence < channel.last:
             missed = [p for p in channel.ring if p.sequence > after_sequence]
-            if missed and missed[0].sequence == after_sequence + 1:
+            if after_sequence and missed and missed[0].sequence == after_sequence + 1:
                 for publication in missed:
                     deliver(publication)
             else:

@@ -1,0 +1,55 @@
+"""What the machine offers, from the texts of its files."""
+
+import pytest
+from aktisd.raylet.detection import Machine, cpus_within, detect, gpus_visible, memory_within, node_totals
+
+MEMINFO = "MemFree: 1 kB\nMemTotal:       16000000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("affinity", "cpu_max", "cpus"),
+    [
+        (8, None, 8),
+        (8, "max 100000\n", 8),
+        (8, "250000 100000\n", 2),
+        (8, "50000 100000", 1),
+        (2, "800000 100000", 2),
+    ],
+)
+def test_cpus(affinity: int, cpu_max: str | None, cpus: int) -> None:
+    assert cpus_within(affinity, cpu_max) == cpus
+
+
+def test_memory() -> None:
+    assert memory_within(MEMINFO, None) == 16_384_000_000
+    assert memory_within(MEMINFO, "max\n") == 16_384_000_000
+    assert memory_within(MEMINFO, "1000000\n") == 1_000_000
+    with pytest.raises(ValueError, match="memory_bytes"):
+        memory_within("", None)
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"), [(None, 2), ("", 0), ("-1", 0), ("0,2,5", 3), ("0,-1,2", 1), ("GPU-ab12,1", 2)]
+)
+def test_gpus(visible: str | None, gpus: int) -> None:
+    assert gpus_visible(visible, ["nvidia0", "nvidia1", "nvidiactl", "null"]) == gpus
+
+
+def test_configuration_wins_over_detection() -> None:
+    found = Machine(cpus=4, memory_bytes=1000, gpus=0)
+    totals = node_totals(
+        found, num_cpus=0, num_gpus=2, memory_bytes=None, object_store_bytes=300, custom={"x": 1.5}
+    )
+    assert totals == {
+        "CPU": 0,
+        "GPU": 20_000,
+        "x": 15_000,
+        "memory": 7_000_000,
+        "object_store_memory": 3_000_000,
+    }
+
+
+def test_this_machine() -> None:
+    machine = detect({})
+    assert machine.cpus >= 1
+    assert machine.memory_bytes > 0

@@ -1,0 +1,176 @@
+"""Random histories of a node: nothing is over-allocated, nobody starves, everything comes back."""
+
+from aktis._proto import gcs_pb2
+from aktisd.raylet import messages as m
+from aktisd.raylet.causes import Kind, cause
+from aktisd.raylet.scheduler import QUANTUM_S
+from aktisd.raylet.workers import PoolLimits, WorkerState
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.support.fake_node import FakeNode, actor_spec, units, worker_id
+
+JOBS = [b"job1", b"job2", b"job3"]
+CLIENTS = [(job, b"%s-client%d" % (job, number)) for job in JOBS for number in range(2)]
+SHAPES = [units(CPU=1), units(CPU=0.5), units(CPU=3), units(CPU=1, GPU=0.5), units(GPU=1), {}, units(CPU=99)]
+TOTAL = units(CPU=4, GPU=2)
+
+clients = st.sampled_from(CLIENTS)
+
+
+class NodeMachine(RuleBasedStateMachine):
+    """``FakeNode.send`` checks all internal tables after every event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = FakeNode(TOTAL, forks=False, limits=PoolLimits(prestart=2, max_workers=12))
+        self.held: dict[bytes, dict[int, m.GrantedLease]] = {client: {} for _, client in CLIENTS}
+        self.blocked: set[int] = set()
+        self.actors = 0
+
+    def _absorb(self) -> None:
+        for grant in self.node.take(m.Grant):
+            for lease in grant.leases:
+                assert all(lease.lease_id not in leases for leases in self.held.values())
+                self.held[grant.client][lease.lease_id] = lease
+        for lost in self.node.take(m.TellLost):
+            self.held[lost.client].pop(lost.lease_id, None)
+
+    @rule(who=clients, shape=st.integers(0, len(SHAPES) - 1), wanted=st.integers(0, 6))
+    def request(self, who: tuple[bytes, bytes], shape: int, wanted: int) -> None:
+        job, client = who
+        self.node.send(m.LeasesRequested(client, shape, wanted, SHAPES[shape], job, "f"))
+        self._absorb()
+
+    @rule(who=clients, data=st.data(), failing=st.booleans())
+    def give_back(self, who: tuple[bytes, bytes], data: st.DataObject, failing: bool) -> None:
+        client = who[1]
+        if self.held[client]:
+            lease_id = data.draw(st.sampled_from(sorted(self.held[client])))
+            lease = self.held[client].pop(lease_id)
+            self.blocked.discard(lease.token)
+            bad = frozenset({lease_id}) if failing else frozenset()
+            self.node.send(m.LeasesReturned(client, (lease_id,), bad))
+            self._absorb()
+
+    @rule(who=clients)
+    def client_dies(self, who: tuple[bytes, bytes]) -> None:
+        client = who[1]
+        self.held[client].clear()
+        self.node.send(m.ClientGone(client))
+        self._absorb()
+
+    @rule(job=st.sampled_from(JOBS))
+    def job_ends(self, job: bytes) -> None:
+        for owner, client in CLIENTS:
+            if owner == job:
+                self.held[client].clear()
+                self.node.send(m.ClientGone(client))
+        self.node.send(m.JobOver(job, "test"))
+        self._absorb()
+
+    @precondition(lambda self: any(w.state is WorkerState.STARTING for w in self.node.logic.pool))
+    @rule(data=st.data(), fails=st.booleans())
+    def fork_completes(self, data: st.DataObject, fails: bool) -> None:
+        starting = [w.token for w in self.node.logic.pool if w.state is WorkerState.STARTING]
+        token = data.draw(st.sampled_from(starting))
+        if fails:
+            self.node.send(m.Forked(token, 0, "no memory"))
+        else:
+            self.node.start(token)
+        self._absorb()
+
+    @precondition(lambda self: any(True for _ in self.node.logic.pool))
+    @rule(data=st.data())
+    def worker_dies(self, data: st.DataObject) -> None:
+        token = data.draw(st.sampled_from([w.token for w in self.node.logic.pool]))
+        self.node.die(token)
+        self._absorb()
+
+    @precondition(lambda self: any(True for _ in self.node.logic.pool))
+    @rule(data=st.data(), blocked=st.booleans())
+    def worker_blocks(self, data: st.DataObject, blocked: bool) -> None:
+        token = data.draw(st.sampled_from([w.token for w in self.node.logic.pool]))
+        self.node.send(m.BlockedChanged(worker_id(token), blocked))
+        self._absorb()
+
+    @rule(job=st.sampled_from(JOBS), detached=st.booleans(), cpus=st.sampled_from([0, 1, 2]))
+    def actor_wanted(self, job: bytes, detached: bool, cpus: int) -> None:
+        self.actors += 1
+        self.node.send(m.ActorWanted(actor_spec(f"a{self.actors}", job, detached=detached, cpus=cpus), 1))
+        self._absorb()
+
+    @precondition(lambda self: self.actors > 0)
+    @rule(data=st.data(), graceful=st.booleans())
+    def actor_unwanted(self, data: st.DataObject, graceful: bool) -> None:
+        spec = actor_spec(f"a{data.draw(st.integers(1, self.actors))}")
+        self.node.send(m.ActorUnwanted(spec.actor_id, 0, graceful, cause(Kind.KILLED, "test")))
+        self._absorb()
+
+    @rule(seconds=st.sampled_from([0.01, 0.1, 3.0, 30.0, 120.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.node.advance(seconds)
+        self._absorb()
+
+    @rule()
+    def template_dies(self) -> None:
+        self.node.send(m.TemplateLost("killed"))
+        self._absorb()
+
+    @invariant()
+    def never_over_allocated(self) -> None:
+        ledger = self.node.logic.ledger
+        assert ledger.available["GPU"] >= 0
+        blocked = any(w.blocked for w in self.node.logic.pool)
+        leased = sum(w.allocation is not None for w in self.node.logic.pool)
+        assert ledger.available["CPU"] >= -(TOTAL["CPU"] * leased)
+        if not blocked and not leased and not self.node.logic.actors.waiting:
+            assert dict(ledger.available) == TOTAL
+
+    def teardown(self) -> None:
+        for _, client in CLIENTS:
+            self.node.send(m.ClientGone(client))
+        for job in JOBS:
+            self.node.send(m.JobOver(job, "end"))
+        for worker in self.node.logic.pool:
+            self.node.die(worker.token, signal=9)
+        for number in range(1, self.actors + 1):
+            spec = actor_spec(f"a{number}")
+            self.node.send(m.ActorUnwanted(spec.actor_id, 0, False, cause(Kind.KILLED, "end")))
+        for worker in self.node.logic.pool:
+            self.node.die(worker.token, signal=9)
+        assert dict(self.node.logic.ledger.available) == TOTAL
+        assert self.node.logic.scheduler.pending() == []
+        ended = [
+            r.report for r in self.node.take(m.ReportActor) if r.report.event != gcs_pb2.ActorReport.ALIVE
+        ]
+        assert len(ended) >= self.actors, "every actor has come to an end that the GCS knows of"
+
+
+TestNode = NodeMachine.TestCase
+TestNode.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+
+
+def test_no_job_starves_while_others_flood() -> None:
+    """Owners that follow AskReclaim: every job gets its turn within a bounded number of task endings."""
+    node = FakeNode(units(CPU=2))
+    waiting_since: dict[bytes, int] = {}
+    held: list[tuple[bytes, int]] = []
+    for number in range(8):
+        node.request(b"client%d" % number, 1000, job=b"job%d" % number)
+        waiting_since[b"client%d" % number] = 0
+    longest = 0
+    for step in range(400):
+        for grant in node.take(m.Grant):
+            longest = max(longest, step - waiting_since[grant.client])
+            held.extend((grant.client, lease.lease_id) for lease in grant.leases)
+            waiting_since[grant.client] = step
+        node.advance(QUANTUM_S * 2)
+        asked = [ask.client for ask in node.take(m.AskReclaim) if ask.excess]
+        for client in asked:
+            index = next((i for i, (holder, _) in enumerate(held) if holder == client), None)
+            if index is not None:
+                node.give_back(*held.pop(index))
+    assert len(waiting_since) == 8
+    assert longest <= 8
