@@ -1,11 +1,13 @@
 """A worker that does what tests need and nothing else; the raylet forks it in place of the real one.
 
 Under a lease: SIGUSR1 makes it block, SIGUSR2 unblock; it prints the lease's beginning. As an actor, its
-class name says what it does: "Fails" (constructor), "Exits" (after it has started), else it lives.
+class name says what it does: "Fails" (constructor), "Exits" (after it has started), "Spawns" (a child in
+another process group); else it lives.
 """
 
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -57,6 +59,9 @@ def _run_actor(peer: ControlPeer, order: raylet_pb2.RunActor) -> None:
         peer.send(actor_started=raylet_pb2.ActorStarted(failed=True, cause=cause, **started))
         sys.exit(1)
     peer.send(actor_started=raylet_pb2.ActorStarted(**started))
+    if spec.class_name == "Spawns":
+        child = subprocess.Popen(["sleep", "1000"], process_group=0)
+        print(f"child {child.pid}")
     if spec.class_name == "Exits":
         print("about to exit", file=sys.stderr)
         os._exit(7)
