@@ -37,7 +37,9 @@ void Waiter::complete() {
   }
 }
 
-Baton::Baton(Reactor& reactor, std::chrono::microseconds linger) : reactor_(reactor), linger_(linger) {}
+// Free from now on: the service thread lingers before its first turn as before any other.
+Baton::Baton(Reactor& reactor, std::chrono::microseconds linger)
+    : reactor_(reactor), linger_(linger), released_at_(Clock::now()) {}
 
 bool Baton::begin(Waiter& waiter) {
   std::uintptr_t idle = Waiter::kIdle;

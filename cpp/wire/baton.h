@@ -90,7 +90,7 @@ class Baton {
   bool held_by_service_ = false;
   Waiter* leader_ = nullptr;      // the waiter of the thread that polls
   std::uint64_t tenures_ = 0;     // how often the baton was taken
-  TimePoint released_at_{};       // when it became free last
+  TimePoint released_at_;         // when it became free last
   std::list<Waiter*> followers_;  // oldest first
   Waiter* parked_ = nullptr;      // the service thread's waiter while it sleeps until a long tenure ends
   Statistics statistics_;
