@@ -1,6 +1,7 @@
 """Tells the object store which owners are dead, in batches. Belongs to the loop."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import grpc
@@ -19,9 +20,10 @@ LAST_PAUSE_S: Final = 5.0
 class OwnerFrees:
     """Ids wait here while the store is away: it keeps objects across its restarts."""
 
-    def __init__(self, address: str, token: str) -> None:
+    def __init__(self, address: str, token: str, on_reachable: Callable[[], None]) -> None:
         self._address = address
         self._token = token
+        self._on_reachable = on_reachable
         self._log = get_logger()
         self._ids: dict[bytes, None] = {}
         self._wake = asyncio.Event()
@@ -43,11 +45,13 @@ class OwnerFrees:
         await self._empty.wait()
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Wait for the store to be there, however long it takes to start, then send until cancelled."""
         channel = connect(self._address, self._token)
         stub = plasma_pb2_grpc.PlasmaStub(channel)
         pause_s = FIRST_PAUSE_S
         try:
+            await channel.channel_ready()
+            self._on_reachable()
             while True:
                 await self._wake.wait()
                 self._wake.clear()

@@ -60,7 +60,8 @@ class Raylet:
         self.processes = proc.Processes(self._process_ended)
         self.template = TemplateHost(settings.template, self._template_lost)
         self.gcs = GcsStream(settings.gcs_address, context.token, self, config.gcs_retry_max_ms / 1000)
-        self.frees = OwnerFrees(settings.plasma_grpc_address, context.token)
+        # A worker connects to the store at its birth: none is forked before the store is there.
+        self.frees = OwnerFrees(settings.plasma_grpc_address, context.token, self.template.release)
         self.deaths = DeathTable(config.deaths_kept)
         self._fanout = Fanout(lambda wish: self.gcs.send(gcs_pb2.NodeUp(subscription=wish)))
         logs = config.worker_logs

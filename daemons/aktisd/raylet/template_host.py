@@ -50,6 +50,7 @@ class TemplateHost:
         self._log = get_logger()
         self._connection: TemplateConnection | None = None
         self._queued: list[int] = []
+        self._released = False
         self._restart: asyncio.TimerHandle | None = None
         self._pause_s = FIRST_PAUSE_S
         self._started_at = 0.0
@@ -81,13 +82,17 @@ class TemplateHost:
         if pid != self.pid or self._connection is not None:
             return False
         self._connection = connection
-        queued, self._queued = self._queued, []
-        self.fork(tuple(queued))
+        self._fork_queued()
         return True
 
+    def release(self) -> None:
+        """Workers may be forked from now on."""
+        self._released = True
+        self._fork_queued()
+
     def fork(self, tokens: tuple[int, ...]) -> None:
-        """Ask for one worker per token, now or as soon as the template is there."""
-        if self._connection is None:
+        """Ask for one worker per token, now or as soon as the template is there and released."""
+        if self._connection is None or not self._released:
             self._queued.extend(tokens)
             return
         for first in range(0, len(tokens), FORKS_PER_MESSAGE):
@@ -111,6 +116,10 @@ class TemplateHost:
         self._restart = self._loop.call_later(self._pause_s, self.start)
         last_line = tail.splitlines()[-1] if tail else "it wrote nothing to its log"
         self._on_lost(f"the worker template ended with {how}: {last_line}")
+
+    def _fork_queued(self) -> None:
+        queued, self._queued = self._queued, []
+        self.fork(tuple(queued))
 
     def stop(self) -> None:
         """Start no other; the caller ends the process."""

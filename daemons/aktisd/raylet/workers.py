@@ -353,7 +353,8 @@ class WorkerPool:
             return  # ended on purpose before it had registered
         self._failures += 1
         failure = worker.intended or seen
-        message = f"a worker could not be started: {failure.message}"
+        last_words = seen.stderr_tail.strip().rpartition("\n")[2]
+        message = f"a worker could not be started: {failure.message}" + (last_words and f": {last_words}")
         self.last_failure = Cause(kind=Kind.LAUNCH_FAILED, message=message, stderr_tail=seen.stderr_tail)
         if self._failures >= self.limits.max_start_failures:
             self._paused_until = now + self.limits.failure_pause_s

@@ -3,7 +3,7 @@
 import pytest
 from aktis._proto import gcs_pb2
 from aktisd.raylet import messages as m
-from aktisd.raylet.causes import Kind, cause
+from aktisd.raylet.causes import Kind, cause, observed
 from aktisd.raylet.workers import TRANSITIONS, PoolLimits, WorkerState
 
 from tests.support.fake_node import FAILED, FakeNode, actor_spec, units, worker_id
@@ -99,6 +99,16 @@ def test_failing_starts_pause_and_those_who_wait_are_told_why() -> None:
     assert (report.event, report.cause.kind) == (Report.DIED, Kind.LAUNCH_FAILED)
     node.advance(5.0)
     assert node.forked == [1, 2, 3, 4]
+
+
+def test_the_last_words_of_a_failed_start_are_in_its_cause() -> None:
+    node = FakeNode(forks=False, limits=limits(prestart=0, max_start_failures=1))
+    node.request(A, 1)
+    seen = observed(1001, 1, 0, known=True)
+    seen.stderr_tail = "Traceback:\nImportError: no module x\n"
+    node.send(m.WorkerDied(1, seen))
+    (told,) = node.take(m.TellPending)
+    assert told.explanation.endswith("exited with code 1: ImportError: no module x")
 
 
 def test_lost_template_fails_unconfirmed_forks_only() -> None:
