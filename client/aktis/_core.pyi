@@ -261,7 +261,6 @@ def collect_references(function: Callable[[], T]) -> tuple[T, list[ObjectRef[Any
 def rebuild_reference(object_id: bytes, owner_worker_id: bytes, owner_node_id: bytes) -> ObjectRef[Any]:
     """What a pickled ObjectRef loads as."""
 
-
 # ---- wire: frames and the handshake for sockets of Python's own; aktis._common.wire is the shell ----
 
 FRAME_HELLO: Final[int]

@@ -67,7 +67,8 @@ py::object get(PyCore& self, const py::sequence& refs, double timeout_s) {
   return values;
 }
 
-py::list wait_ready(PyCore& self, const py::sequence& refs, std::size_t num_returns, double timeout_s, bool fetch) {
+py::list wait_ready(PyCore& self, const py::sequence& refs, std::size_t num_returns, double timeout_s,
+                    bool fetch) {
   const std::vector<ObjectId> ids = ids_of(refs);
   Core& core = self.get();
   const auto deadline = deadline_after(timeout_s);
@@ -111,12 +112,13 @@ py::object submit_call(PyCore& self, const ActorId& actor, const PyTaskTemplate&
   if (returns.empty()) return py::none();
   if (returns.size() == 1) return py::reinterpret_steal<py::object>(make_object_ref(self.core, returns[0]));
   py::list refs;
-  for (const ObjectId& id : returns) refs.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, id)));
+  for (const ObjectId& id : returns)
+    refs.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, id)));
   return refs;
 }
 
-py::tuple encode_creation(PyCore& self, const PyTaskTemplate& shape, const py::bytes& actor_id, const py::tuple& args,
-                          const py::object& kwargs, double timeout_s) {
+py::tuple encode_creation(PyCore& self, const PyTaskTemplate& shape, const py::bytes& actor_id,
+                          const py::tuple& args, const py::object& kwargs, double timeout_s) {
   PreparedCall call;
   prepare_call(self.core, shape, args, kwargs, call);
   call.submission.actor = id_from<ActorId>(actor_id);
@@ -170,10 +172,12 @@ void finish(PyCore& self, PyTask& task, const py::tuple& values) {
     serialize(values[i], true, serialized);
     std::optional<std::string> problem;
     if (serialized.parts.size() <= self.core->config().inline_limit_bytes) {
-      problem = self.core->make_result(task.task, static_cast<std::uint32_t>(i), serialized.parts, deadline, results[i]);
+      problem = self.core->make_result(task.task, static_cast<std::uint32_t>(i), serialized.parts, deadline,
+                                       results[i]);
     } else {
       const py::gil_scoped_release release;
-      problem = self.core->make_result(task.task, static_cast<std::uint32_t>(i), serialized.parts, deadline, results[i]);
+      problem = self.core->make_result(task.task, static_cast<std::uint32_t>(i), serialized.parts, deadline,
+                                       results[i]);
     }
     if (problem) {
       const py::object error = hooks().store_full(*problem);
@@ -278,33 +282,38 @@ void bind_life(Class& type) {
            py::arg("inline_arguments_limit_bytes") = 1 << 20, py::arg("linger_us") = 1000,
            py::arg("lease_grace_ms") = 1000, py::arg("max_pipeline_depth") = 128,
            py::arg("max_in_flight_bytes") = 1u << 30, py::arg("blocked_after_ms") = 5)
-      .def("connect_raylet",
-           [](PyCore& self, double timeout_s) {
-             connecting([&] { self.core->connect_raylet(deadline_after(timeout_s)); });
-           },
-           py::arg("timeout_s"))
-      .def("listen", [](PyCore& self, const std::string& dir) { return self.core->listen(dir); }, py::arg("sockets_dir"))
-      .def("connect_plasma",
-           [](PyCore& self, const std::string& address, double timeout_s) {
-             connecting([&] { self.core->connect_plasma(address, deadline_after(timeout_s)); });
-           },
-           py::arg("address"), py::arg("timeout_s"))
-      .def("set_identity",
-           [](PyCore& self, const py::bytes& node, const py::bytes& job) {
-             self.core->set_identity(id_from<NodeId>(node), id_from<JobId>(job));
-           },
-           py::kw_only(), py::arg("node_id"), py::arg("job_id"))
+      .def(
+          "connect_raylet",
+          [](PyCore& self, double timeout_s) {
+            connecting([&] { self.core->connect_raylet(deadline_after(timeout_s)); });
+          },
+          py::arg("timeout_s"))
+      .def(
+          "listen", [](PyCore& self, const std::string& dir) { return self.core->listen(dir); },
+          py::arg("sockets_dir"))
+      .def(
+          "connect_plasma",
+          [](PyCore& self, const std::string& address, double timeout_s) {
+            connecting([&] { self.core->connect_plasma(address, deadline_after(timeout_s)); });
+          },
+          py::arg("address"), py::arg("timeout_s"))
+      .def(
+          "set_identity",
+          [](PyCore& self, const py::bytes& node, const py::bytes& job) {
+            self.core->set_identity(id_from<NodeId>(node), id_from<JobId>(job));
+          },
+          py::kw_only(), py::arg("node_id"), py::arg("job_id"))
       .def("close",
            [](PyCore& self) {
              const py::gil_scoped_release release;
              if (getpid() == self.pid) self.core->close();
              if (running() == self.core) set_current_core(nullptr);
            })
-      .def("set_hooks",
-           [](PyCore&, const py::object& serialize_hook, const py::object& load_error, const py::object& store_full) {
-             hooks() = {serialize_hook, load_error, store_full};
-           },
-           py::kw_only(), py::arg("serialize"), py::arg("load_error"), py::arg("store_full"))
+      .def(
+          "set_hooks",
+          [](PyCore&, const py::object& serialize_hook, const py::object& load_error,
+             const py::object& store_full) { hooks() = {serialize_hook, load_error, store_full}; },
+          py::kw_only(), py::arg("serialize"), py::arg("load_error"), py::arg("store_full"))
       .def("call", &call, py::arg("request"), py::arg("request_id"), py::arg("timeout_s"))
       .def("next_request_id", [](PyCore& self) { return self.core->next_request_id(); })
       .def("notify", [](PyCore& self, const py::bytes& message) { self.get().notify(view_of(message)); })
@@ -319,25 +328,30 @@ void bind_life(Class& type) {
 }
 
 void bind_objects(Class& type) {
-  type.def("put", [](PyCore& self, const py::object& value) { return self.get(), put_value(self.core, value); })
+  type.def("put",
+           [](PyCore& self, const py::object& value) { return self.get(), put_value(self.core, value); })
       .def("get", &get, py::arg("refs"), py::arg("timeout_s"))
-      .def("wait", &wait_ready, py::arg("refs"), py::arg("num_returns"), py::arg("timeout_s"), py::arg("fetch_local"))
-      .def("is_ready", [](PyCore& self, const py::object& ref) { return self.get().ready(ids_of(py::make_tuple(ref))[0]); })
-      .def("watch", [](PyCore& self, const py::object& ref) { return self.get().watch(ids_of(py::make_tuple(ref))[0]); })
-      .def("watch_free", [](PyCore& self, const py::object& ref) { self.get().watch_free(ids_of(py::make_tuple(ref))[0]); })
-      .def("free",
-           [](PyCore& self, const py::sequence& refs, const py::bytes& error) {
-             self.get().free(ids_of(refs), view_of(error));
-           })
+      .def("wait", &wait_ready, py::arg("refs"), py::arg("num_returns"), py::arg("timeout_s"),
+           py::arg("fetch_local"))
+      .def("is_ready", [](PyCore& self,
+                          const py::object& ref) { return self.get().ready(ids_of(py::make_tuple(ref))[0]); })
+      .def("watch", [](PyCore& self,
+                       const py::object& ref) { return self.get().watch(ids_of(py::make_tuple(ref))[0]); })
+      .def("watch_free",
+           [](PyCore& self, const py::object& ref) { self.get().watch_free(ids_of(py::make_tuple(ref))[0]); })
+      .def("free", [](PyCore& self, const py::sequence& refs,
+                      const py::bytes& error) { self.get().free(ids_of(refs), view_of(error)); })
       .def("fail_object",
            [](PyCore& self, const py::bytes& id, const py::bytes& error) {
              self.core->fail_object(id_from<ObjectId>(id), view_of(error));
            })
-      .def("reconstruct", [](PyCore& self, const py::bytes& id) { return self.core->reconstruct(id_from<ObjectId>(id)); })
-      .def("pending_object",
-           [](PyCore& self) {
-             return py::reinterpret_steal<py::object>(make_object_ref(self.core, self.get().pending_object()));
-           })
+      .def("reconstruct",
+           [](PyCore& self, const py::bytes& id) { return self.core->reconstruct(id_from<ObjectId>(id)); })
+      .def(
+          "pending_object",
+          [](PyCore& self) {
+            return py::reinterpret_steal<py::object>(make_object_ref(self.core, self.get().pending_object()));
+          })
       .def("complete_object", [](PyCore& self, const py::object& ref, const py::object& value) {
         Serialized serialized;
         serialize(value, true, serialized);
@@ -352,23 +366,27 @@ void bind_submitting(Class& type) {
            })
       .def("submit_actor",
            [](PyCore& self, const py::bytes& actor, const PyTaskTemplate& shape, const py::tuple& args,
-              const py::object& kwargs) { return submit_call(self, id_from<ActorId>(actor), shape, args, kwargs); })
+              const py::object& kwargs) {
+             return submit_call(self, id_from<ActorId>(actor), shape, args, kwargs);
+           })
       .def("encode_creation", &encode_creation)
       .def("add_lease",
-           [](PyCore& self, std::uint64_t key, std::uint64_t lease, const py::bytes& worker, const std::string& address) {
+           [](PyCore& self, std::uint64_t key, std::uint64_t lease, const py::bytes& worker,
+              const std::string& address) {
              self.core->add_lease(key, lease, id_from<WorkerId>(worker), address);
            })
       .def("drop_lease", [](PyCore& self, std::uint64_t lease) { return self.core->drop_lease(lease); })
-      .def("break_lease",
-           [](PyCore& self, std::uint64_t lease, const std::string& reason) { self.core->break_lease(lease, reason); })
+      .def("break_lease", [](PyCore& self, std::uint64_t lease,
+                             const std::string& reason) { self.core->break_lease(lease, reason); })
       .def("idle_leases", &idle_leases)
-      .def("fail_class",
-           [](PyCore& self, std::uint64_t key, const py::bytes& error) { return self.core->fail_class(key, view_of(error)); })
-      .def("resubmit",
-           [](PyCore& self, const py::bytes& task, int delay_ms) {
-             return self.core->resubmit(id_from<TaskId>(task), std::chrono::milliseconds(delay_ms));
-           },
-           py::arg("task_id"), py::arg("delay_ms") = 0)
+      .def("fail_class", [](PyCore& self, std::uint64_t key,
+                            const py::bytes& error) { return self.core->fail_class(key, view_of(error)); })
+      .def(
+          "resubmit",
+          [](PyCore& self, const py::bytes& task, int delay_ms) {
+            return self.core->resubmit(id_from<TaskId>(task), std::chrono::milliseconds(delay_ms));
+          },
+          py::arg("task_id"), py::arg("delay_ms") = 0)
       .def("fail_task",
            [](PyCore& self, const py::bytes& task, const py::bytes& error) {
              return self.core->fail_task(id_from<TaskId>(task), view_of(error));
@@ -394,9 +412,11 @@ void bind_actors(Class& type) {
   type.def("actor_connect",
            [](PyCore& self, const py::bytes& actor, std::uint64_t incarnation, const py::bytes& worker,
               const std::string& address) {
-             self.core->actor_connect(id_from<ActorId>(actor), incarnation, id_from<WorkerId>(worker), address);
+             self.core->actor_connect(id_from<ActorId>(actor), incarnation, id_from<WorkerId>(worker),
+                                      address);
            })
-      .def("actor_pause", [](PyCore& self, const py::bytes& actor) { self.core->actor_pause(id_from<ActorId>(actor)); })
+      .def("actor_pause",
+           [](PyCore& self, const py::bytes& actor) { self.core->actor_pause(id_from<ActorId>(actor)); })
       .def("actor_fail",
            [](PyCore& self, const py::bytes& actor, const py::bytes& error) {
              return self.core->actor_fail(id_from<ActorId>(actor), view_of(error));
@@ -405,8 +425,9 @@ void bind_actors(Class& type) {
            [](PyCore& self, const py::bytes& actor, bool out_of_order) {
              self.core->actor_set(id_from<ActorId>(actor), out_of_order);
            })
-      .def("actor_pending_calls",
-           [](PyCore& self, const py::bytes& actor) { return self.core->actor_pending_calls(id_from<ActorId>(actor)); });
+      .def("actor_pending_calls", [](PyCore& self, const py::bytes& actor) {
+        return self.core->actor_pending_calls(id_from<ActorId>(actor));
+      });
 }
 
 void bind_executing(Class& type) {
@@ -425,18 +446,21 @@ void bind_executing(Class& type) {
              self.core->poll_now();
            })
       .def("finish", &finish)
-      .def("fail", &fail, py::arg("task"), py::arg("error"), py::arg("cancelled") = false, py::arg("text") = "")
+      .def("fail", &fail, py::arg("task"), py::arg("error"), py::arg("cancelled") = false,
+           py::arg("text") = "")
       .def("load_creation",
-           [](PyCore& self, const py::bytes& payload) { return PyTask{self.core, self.core->load_creation(view_of(payload))}; })
-      .def("set_groups", [](PyCore& self, const std::vector<std::string>& groups) { self.core->set_groups(groups); })
+           [](PyCore& self, const py::bytes& payload) {
+             return PyTask{self.core, self.core->load_creation(view_of(payload))};
+           })
+      .def("set_groups",
+           [](PyCore& self, const std::vector<std::string>& groups) { self.core->set_groups(groups); })
       .def("set_accepting", [](PyCore& self, bool accepting) { self.core->set_accepting(accepting); })
-      .def("set_actor", [](PyCore& self, const py::bytes& actor) { self.core->set_actor(id_from<ActorId>(actor)); })
+      .def("set_actor",
+           [](PyCore& self, const py::bytes& actor) { self.core->set_actor(id_from<ActorId>(actor)); })
       .def("drain_executor", [](PyCore& self) { return self.core->drain_executor(); })
       .def("current_task_id", [](PyCore&) { return to_bytes(Core::current_task); })
-      .def("record_span",
-           [](PyCore& self, const std::string& name, std::int64_t start, std::int64_t end) {
-             self.core->record_span(name, start, end);
-           })
+      .def("record_span", [](PyCore& self, const std::string& name, std::int64_t start,
+                             std::int64_t end) { self.core->record_span(name, start, end); })
       .def("flush_events", [](PyCore& self) { self.core->flush_task_events(); });
 }
 
@@ -446,14 +470,16 @@ std::shared_ptr<Core> current_core() { return running(); }
 void set_current_core(std::shared_ptr<Core> core) { running() = std::move(core); }
 std::shared_ptr<Core> require_core() {
   if (!running()) {
-    throw std::runtime_error("an ObjectRef can only be loaded while Aktis is initialized: call aktis.init() first");
+    throw std::runtime_error(
+        "an ObjectRef can only be loaded while Aktis is initialized: call aktis.init() first");
   }
   return running();
 }
 
 wire::TimePoint deadline_after(double timeout_s) {
   if (timeout_s < 0 || timeout_s > 1e9) return wire::TimePoint::max();
-  return wire::Clock::now() + std::chrono::duration_cast<wire::Clock::duration>(std::chrono::duration<double>(timeout_s));
+  return wire::Clock::now() +
+         std::chrono::duration_cast<wire::Clock::duration>(std::chrono::duration<double>(timeout_s));
 }
 
 bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadline) {

@@ -11,21 +11,33 @@ py::tuple to_tuple(const Event& event) {
   const int kind = static_cast<int>(event.kind);
   const py::bytes first(event.first);
   switch (event.kind) {
-    case EventKind::kControl: return py::make_tuple(kind, first);
-    case EventKind::kNeedLeases: return py::make_tuple(kind, event.key, event.number, event.other);
-    case EventKind::kLeaseIdle: return py::make_tuple(kind, event.number);
-    case EventKind::kLeaseBroken: return py::make_tuple(kind, event.number, first, event.text);
+    case EventKind::kControl:
+      return py::make_tuple(kind, first);
+    case EventKind::kNeedLeases:
+      return py::make_tuple(kind, event.key, event.number, event.other);
+    case EventKind::kLeaseIdle:
+      return py::make_tuple(kind, event.number);
+    case EventKind::kLeaseBroken:
+      return py::make_tuple(kind, event.number, first, event.text);
     case EventKind::kTaskLost:
-      return py::make_tuple(kind, first, py::bytes(event.second), py::bytes(event.third), event.text, event.number);
-    case EventKind::kTaskError: return py::make_tuple(kind, first, py::bytes(event.second), event.number);
-    case EventKind::kObjectReady: return py::make_tuple(kind, first);
-    case EventKind::kObjectFreed: return py::make_tuple(kind, first);
-    case EventKind::kObjectLost: return py::make_tuple(kind, first, event.text);
-    case EventKind::kActorLost: return py::make_tuple(kind, first, py::bytes(event.second), event.text);
-    case EventKind::kCancel: return py::make_tuple(kind, first, event.number != 0);
+      return py::make_tuple(kind, first, py::bytes(event.second), py::bytes(event.third), event.text,
+                            event.number);
+    case EventKind::kTaskError:
+      return py::make_tuple(kind, first, py::bytes(event.second), event.number);
+    case EventKind::kObjectReady:
+      return py::make_tuple(kind, first);
+    case EventKind::kObjectFreed:
+      return py::make_tuple(kind, first);
+    case EventKind::kObjectLost:
+      return py::make_tuple(kind, first, event.text);
+    case EventKind::kActorLost:
+      return py::make_tuple(kind, first, py::bytes(event.second), event.text);
+    case EventKind::kCancel:
+      return py::make_tuple(kind, first, event.number != 0);
     case EventKind::kRayletLost:
     case EventKind::kPlasmaLost:
-    case EventKind::kStoreFull: return py::make_tuple(kind, event.text);
+    case EventKind::kStoreFull:
+      return py::make_tuple(kind, event.text);
   }
   return py::make_tuple(kind);
 }
@@ -40,13 +52,20 @@ py::list to_python(const std::vector<Event>& events) {
 
 void bind_events(py::module_& module) {
   const std::pair<const char*, EventKind> kinds[] = {
-      {"EVENT_CONTROL", EventKind::kControl},         {"EVENT_NEED_LEASES", EventKind::kNeedLeases},
-      {"EVENT_LEASE_IDLE", EventKind::kLeaseIdle},    {"EVENT_LEASE_BROKEN", EventKind::kLeaseBroken},
-      {"EVENT_TASK_LOST", EventKind::kTaskLost},      {"EVENT_TASK_ERROR", EventKind::kTaskError},
-      {"EVENT_OBJECT_READY", EventKind::kObjectReady}, {"EVENT_OBJECT_FREED", EventKind::kObjectFreed},
-      {"EVENT_OBJECT_LOST", EventKind::kObjectLost},  {"EVENT_ACTOR_LOST", EventKind::kActorLost},
-      {"EVENT_CANCEL", EventKind::kCancel},           {"EVENT_RAYLET_LOST", EventKind::kRayletLost},
-      {"EVENT_PLASMA_LOST", EventKind::kPlasmaLost},  {"EVENT_STORE_FULL", EventKind::kStoreFull},
+      {"EVENT_CONTROL", EventKind::kControl},
+      {"EVENT_NEED_LEASES", EventKind::kNeedLeases},
+      {"EVENT_LEASE_IDLE", EventKind::kLeaseIdle},
+      {"EVENT_LEASE_BROKEN", EventKind::kLeaseBroken},
+      {"EVENT_TASK_LOST", EventKind::kTaskLost},
+      {"EVENT_TASK_ERROR", EventKind::kTaskError},
+      {"EVENT_OBJECT_READY", EventKind::kObjectReady},
+      {"EVENT_OBJECT_FREED", EventKind::kObjectFreed},
+      {"EVENT_OBJECT_LOST", EventKind::kObjectLost},
+      {"EVENT_ACTOR_LOST", EventKind::kActorLost},
+      {"EVENT_CANCEL", EventKind::kCancel},
+      {"EVENT_RAYLET_LOST", EventKind::kRayletLost},
+      {"EVENT_PLASMA_LOST", EventKind::kPlasmaLost},
+      {"EVENT_STORE_FULL", EventKind::kStoreFull},
   };
   for (const auto& [name, kind] : kinds) module.attr(name) = static_cast<int>(kind);
 }

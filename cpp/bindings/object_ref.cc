@@ -1,6 +1,5 @@
 // aktis.ObjectRef: a plain C type, because one is made and dropped for every task.
 #include <pybind11/pybind11.h>
-
 #include <structmember.h>
 
 #include "bindings/python_core.h"
@@ -9,8 +8,7 @@ namespace aktis::bindings {
 namespace {
 
 struct PyObjectRef {
-  PyObject_HEAD
-  ObjectId id;
+  PyObject_HEAD ObjectId id;
   std::shared_ptr<Core> core;
   PyObject* weak_references;
 };

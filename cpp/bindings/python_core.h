@@ -39,9 +39,9 @@ std::vector<ObjectId> ids_of(const py::sequence& refs);
 
 // Python callables that the core uses, set once by Core.set_hooks().
 struct Hooks {
-  py::object serialize;     // value -> (in-band, buffers)
-  py::object load_error;    // in-band -> the exception to raise
-  py::object store_full;    // text -> the exception to raise
+  py::object serialize;   // value -> (in-band, buffers)
+  py::object load_error;  // in-band -> the exception to raise
+  py::object store_full;  // text -> the exception to raise
 };
 Hooks& hooks();
 

@@ -24,8 +24,8 @@ bool all_plain(PyObject* const* items, Py_ssize_t count, int& budget, int depth)
 
 bool is_plain(PyObject* value, int& budget, int depth) {
   if (--budget < 0 || depth > kPlainDepth) return false;
-  if (value == Py_None || PyLong_CheckExact(value) || PyFloat_CheckExact(value) || PyUnicode_CheckExact(value) ||
-      PyBool_Check(value) || PyComplex_CheckExact(value)) {
+  if (value == Py_None || PyLong_CheckExact(value) || PyFloat_CheckExact(value) ||
+      PyUnicode_CheckExact(value) || PyBool_Check(value) || PyComplex_CheckExact(value)) {
     return true;
   }
   if (PyBytes_CheckExact(value)) return true;
@@ -60,8 +60,9 @@ struct Pickle {
 const Pickle& pickle() {
   static const Pickle functions = [] {
     const py::module_ module = py::module_::import("_pickle");
-    return Pickle{py::object(module.attr("dumps")).release().ptr(), py::object(module.attr("loads")).release().ptr(),
-                  py::int_(5).release().ptr(), py::make_tuple("buffers").release().ptr()};
+    return Pickle{py::object(module.attr("dumps")).release().ptr(),
+                  py::object(module.attr("loads")).release().ptr(), py::int_(5).release().ptr(),
+                  py::make_tuple("buffers").release().ptr()};
   }();
   return functions;
 }
@@ -75,7 +76,8 @@ void serialize_with_hook(py::handle value, Serialized& out) {
     Py_buffer view;
     if (PyObject_GetBuffer(buffer.ptr(), &view, PyBUF_ANY_CONTIGUOUS) != 0) throw py::error_already_set();
     out.buffers.push_back(view);
-    out.parts.buffers.emplace_back(static_cast<const std::byte*>(view.buf), static_cast<std::size_t>(view.len));
+    out.parts.buffers.emplace_back(static_cast<const std::byte*>(view.buf),
+                                   static_cast<std::size_t>(view.len));
   }
   out.parts.nested = std::move(collecting.refs);
 }
@@ -83,8 +85,7 @@ void serialize_with_hook(py::handle value, Serialized& out) {
 // ---- ValueBuffer: a read-only buffer inside a value; keeps the value alive ----
 
 struct PyValueBuffer {
-  PyObject_HEAD
-  Bytes bytes;
+  PyObject_HEAD Bytes bytes;
   std::shared_ptr<const core::OwnedValue> owned;
   std::shared_ptr<Core> core;  // set when the value is pinned in shared memory
   ObjectId id;
@@ -104,8 +105,8 @@ void buffer_dealloc(PyObject* self) {
 
 int buffer_get(PyObject* self, Py_buffer* view, int flags) {
   const Bytes bytes = reinterpret_cast<PyValueBuffer*>(self)->bytes;
-  return PyBuffer_FillInfo(view, self, const_cast<std::byte*>(bytes.data()), static_cast<Py_ssize_t>(bytes.size()),
-                           1, flags);
+  return PyBuffer_FillInfo(view, self, const_cast<std::byte*>(bytes.data()),
+                           static_cast<Py_ssize_t>(bytes.size()), 1, flags);
 }
 
 PyType_Slot buffer_slots[] = {
@@ -214,11 +215,13 @@ py::object deserialize(const std::shared_ptr<Core>& core, const ObjectId& id, co
   switch (view->kind) {
     case core::ValueKind::kBytes:
       return py::bytes(reinterpret_cast<const char*>(view->inband.data()), view->inband.size());
-    case core::ValueKind::kPickle: return load_pickle(core, id, value, *view);
-    case core::ValueKind::kError: break;
+    case core::ValueKind::kPickle:
+      return load_pickle(core, id, value, *view);
+    case core::ValueKind::kError:
+      break;
   }
-  const py::object error = hooks().load_error(
-      py::bytes(reinterpret_cast<const char*>(view->inband.data()), view->inband.size()));
+  const py::object error =
+      hooks().load_error(py::bytes(reinterpret_cast<const char*>(view->inband.data()), view->inband.size()));
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
   throw py::error_already_set();
 }

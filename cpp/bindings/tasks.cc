@@ -165,7 +165,8 @@ py::tuple load_args(PyTask& self) {
   const auto& empty = empty_arguments();
   py::tuple args;
   py::dict kwargs;
-  if (view->inband.size() != empty.size() || std::memcmp(view->inband.data(), empty.data(), empty.size()) != 0) {
+  if (view->inband.size() != empty.size() ||
+      std::memcmp(view->inband.data(), empty.data(), empty.size()) != 0) {
     // Buffers of the arguments view memory that must live as long as they do.
     auto value = view->buffers.empty() ? nullptr : core::OwnedValue::copy_of(message.args);
     const core::Readable readable{value, value ? value->view() : message.args, false};
@@ -185,12 +186,12 @@ py::tuple load_args(PyTask& self) {
 py::str text(std::string_view value) { return py::str(value.data(), value.size()); }
 
 std::shared_ptr<core::TaskTemplate> make_template(std::uint64_t class_key, const py::bytes& function_id,
-                                                  std::string name, std::string method, std::uint16_t num_returns,
-                                                  std::int32_t max_retries, int flags, std::string group,
-                                                  bool creation) {
+                                                  std::string name, std::string method,
+                                                  std::uint16_t num_returns, std::int32_t max_retries,
+                                                  int flags, std::string group, bool creation) {
   auto shape = std::make_shared<core::TaskTemplate>();
   shape->class_key = class_key;
-  shape->kind = creation          ? core::TaskKind::kActorCreation
+  shape->kind = creation         ? core::TaskKind::kActorCreation
                 : method.empty() ? core::TaskKind::kNormal
                                  : core::TaskKind::kActorMethod;
   shape->function = id_from<FunctionId>(function_id);
@@ -260,23 +261,28 @@ void bind_tasks(py::module_& module) {
   module.attr("TASK_KIND_ACTOR_METHOD") = static_cast<int>(core::TaskKind::kActorMethod);
 
   py::class_<PyTaskTemplate>(module, "TaskTemplate")
-      .def(py::init([](std::uint64_t class_key, const py::bytes& function_id, std::string name, std::string method,
-                       std::uint16_t num_returns, std::int32_t max_retries, int flags, std::string group,
-                       bool creation) {
-             return PyTaskTemplate{make_template(class_key, function_id, std::move(name), std::move(method),
-                                                 num_returns, max_retries, flags, std::move(group), creation)};
-           }),
-           py::kw_only(), py::arg("class_key"), py::arg("function_id"), py::arg("name"), py::arg("method") = "",
-           py::arg("num_returns") = 1, py::arg("max_retries") = 3, py::arg("flags") = 0,
-           py::arg("concurrency_group") = "", py::arg("creation") = false)
+      .def(
+          py::init([](std::uint64_t class_key, const py::bytes& function_id, std::string name,
+                      std::string method, std::uint16_t num_returns, std::int32_t max_retries, int flags,
+                      std::string group, bool creation) {
+            return PyTaskTemplate{make_template(class_key, function_id, std::move(name), std::move(method),
+                                                num_returns, max_retries, flags, std::move(group), creation)};
+          }),
+          py::kw_only(), py::arg("class_key"), py::arg("function_id"), py::arg("name"),
+          py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
+          py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false)
       .def_property_readonly("name", [](const PyTaskTemplate& self) { return self.shape->name; });
 
   py::class_<PyTask>(module, "Task")
       .def_property_readonly("task_id", [](const PyTask& self) { return to_bytes(self.task->message.id); })
-      .def_property_readonly("parent_task_id", [](const PyTask& self) { return to_bytes(self.task->message.parent); })
-      .def_property_readonly("kind", [](const PyTask& self) { return static_cast<int>(self.task->message.kind); })
-      .def_property_readonly("function_id", [](const PyTask& self) { return to_bytes(self.task->message.function); })
-      .def_property_readonly("actor_id", [](const PyTask& self) { return to_bytes(self.task->message.actor); })
+      .def_property_readonly("parent_task_id",
+                             [](const PyTask& self) { return to_bytes(self.task->message.parent); })
+      .def_property_readonly("kind",
+                             [](const PyTask& self) { return static_cast<int>(self.task->message.kind); })
+      .def_property_readonly("function_id",
+                             [](const PyTask& self) { return to_bytes(self.task->message.function); })
+      .def_property_readonly("actor_id",
+                             [](const PyTask& self) { return to_bytes(self.task->message.actor); })
       .def_property_readonly("job_id", [](const PyTask& self) { return to_bytes(self.task->message.job); })
       .def_property_readonly("owner_worker_id", [](const PyTask& self) { return to_bytes(self.task->owner); })
       .def_property_readonly("name", [](const PyTask& self) { return text(self.task->message.name); })

@@ -80,7 +80,9 @@ bool ActorCalls::remove_queued(TaskRecord& task) {
   return true;
 }
 
-void ActorCalls::set_options(const ActorId& id, bool out_of_order) { actors_[id].out_of_order = out_of_order; }
+void ActorCalls::set_options(const ActorId& id, bool out_of_order) {
+  actors_[id].out_of_order = out_of_order;
+}
 
 std::size_t ActorCalls::pending_calls(const ActorId& id) const {
   const auto found = actors_.find(id);

@@ -68,7 +68,8 @@ wire::HandshakePolicy Core::policy() const {
 }
 
 void Core::connect_raylet(wire::TimePoint deadline) {
-  raylet_ = wire::Connection::connect(reactor_, config_.raylet_address, hello(), WorkerId{}, raylet_delegate_);
+  raylet_ =
+      wire::Connection::connect(reactor_, config_.raylet_address, hello(), WorkerId{}, raylet_delegate_);
   baton_.wait(raylet_delegate_->opened(), deadline);
   const std::string problem = raylet_delegate_->problem();
   if (problem.empty()) return;
@@ -78,8 +79,8 @@ void Core::connect_raylet(wire::TimePoint deadline) {
 
 std::string Core::listen(const std::string& sockets_dir) {
   const std::string address = "unix:" + sockets_dir + "/" + config_.worker.hex() + ".sock";
-  auto listener = wire::Listener::listen(
-      reactor_, address, [this](wire::UniqueFd fd, const wire::PeerCredentials&) {
+  auto listener =
+      wire::Listener::listen(reactor_, address, [this](wire::UniqueFd fd, const wire::PeerCredentials&) {
         wire::Connection::accept(reactor_, std::move(fd), policy(), peer_delegate_);
       });
   Guard guard(mutex_);

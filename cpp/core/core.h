@@ -45,11 +45,11 @@ struct CoreConfig {
   WorkerId worker;
   std::string token;
   std::string raylet_address;
-  std::size_t inline_limit_bytes = 100 << 10;             // larger values live in shared memory
-  std::size_t inline_arguments_limit_bytes = 1 << 20;     // of one task together
+  std::size_t inline_limit_bytes = 100 << 10;          // larger values live in shared memory
+  std::size_t inline_arguments_limit_bytes = 1 << 20;  // of one task together
   std::chrono::microseconds linger{1000};
   SchedulingConfig scheduling;
-  std::size_t max_in_flight_bytes = 1u << 30;             // arguments of unfinished tasks; submit waits beyond
+  std::size_t max_in_flight_bytes = 1u << 30;  // arguments of unfinished tasks; submit waits beyond
   std::size_t actor_window = 4096;
   std::chrono::milliseconds blocked_after{5};
   std::size_t lineage_limit_bytes = 256u << 20;
@@ -191,7 +191,9 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   // The ids of the returns, each with one local handle already counted.
   std::vector<ObjectId> submit(Submission submission);
   // Waits while the arguments of unfinished tasks exceed the limit.
-  bool has_room() const { return in_flight_bytes_.load(std::memory_order_relaxed) < config_.max_in_flight_bytes; }
+  bool has_room() const {
+    return in_flight_bytes_.load(std::memory_order_relaxed) < config_.max_in_flight_bytes;
+  }
   void attach_room(wire::Waiter& waiter);
   void detach_room(wire::Waiter& waiter);
   std::vector<std::byte> encode_creation(const Submission& submission, const TaskId& task);
@@ -274,8 +276,9 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void on_peer_closed(wire::Connection& connection, const std::string& reason);
   void reject(wire::Connection& connection, const std::string& what);
   void worker_lost(const WorkerId& worker, const std::string& reason);
-  // Frames are queued with queue(); every public method and handler ends with unlock_and_flush(), which writes
-  // them at once when one of them is urgent, else leaves them to the next poll (within about a millisecond).
+  // Frames are queued with queue(); every public method and handler ends with unlock_and_flush(), which
+  // writes them at once when one of them is urgent, else leaves them to the next poll (within about a
+  // millisecond).
   void queue(const std::shared_ptr<wire::Connection>& connection, CoreFrame type,
              std::initializer_list<Bytes> segments, bool urgent);
   void unlock_and_flush(Guard& guard);

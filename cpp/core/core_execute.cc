@@ -202,8 +202,10 @@ void Core::finish(const TaskHandle& task, TaskStatus status, std::vector<ResultP
 // At once when nothing else is queued here; else a short task's reply may wait for the next ones.
 void Core::send_reply(const TaskHandle& task, Bytes reply) {
   const auto now = wire::Clock::now();
-  const bool alone = std::all_of(groups_.begin(), groups_.end(), [](const auto& group) { return group.second.queue.empty(); });
-  const bool urgent = alone || (task->message.flags & kTaskAtMostOnce) != 0 || now - last_reply_flush_ > kReplyCompany;
+  const bool alone = std::all_of(groups_.begin(), groups_.end(),
+                                 [](const auto& group) { return group.second.queue.empty(); });
+  const bool urgent =
+      alone || (task->message.flags & kTaskAtMostOnce) != 0 || now - last_reply_flush_ > kReplyCompany;
   if (urgent) last_reply_flush_ = now;
   queue(task->connection, CoreFrame::kTaskReply, {reply}, urgent);
 }

@@ -145,7 +145,8 @@ void Core::forget(const ObjectId& id) {
   const auto known = objects_.find(id);
   if (known == objects_.end()) return;
   if (known->second.state == ObjectState::kMapped) plasma_->unpin(id);
-  if (known->second.owned && (known->second.state == ObjectState::kMapped || known->second.state == ObjectState::kPlasma)) {
+  if (known->second.owned &&
+      (known->second.state == ObjectState::kMapped || known->second.state == ObjectState::kPlasma)) {
     to_remove_.push_back(id);
   }
   if (known->second.watch_free) events_.push({.kind = EventKind::kObjectFreed, .first = id.binary()});
@@ -183,7 +184,8 @@ void Core::detach(WaitGroup& group, std::span<const ObjectId> ids) {
   Guard guard(mutex_);
   for (const ObjectId& id : ids) {
     if (ObjectEntry* known = find(id)) {
-      known->waiting.erase(std::remove(known->waiting.begin(), known->waiting.end(), &group), known->waiting.end());
+      known->waiting.erase(std::remove(known->waiting.begin(), known->waiting.end(), &group),
+                           known->waiting.end());
     }
   }
 }
@@ -321,11 +323,13 @@ bool Core::reconstruct(const ObjectId& id) {
   const auto task = tasks_.find(id.task());
   if (known == nullptr || !known->owned || task == tasks_.end() || !task->second->lineage) return false;
   TaskRecord& record = *task->second;
-  const bool arguments_there = std::all_of(record.uses.begin(), record.uses.end(),
-                                           [&](const ObjectId& use) { return references_.contains(use) && find(use); });
+  const bool arguments_there = std::all_of(record.uses.begin(), record.uses.end(), [&](const ObjectId& use) {
+    return references_.contains(use) && find(use);
+  });
   if (!arguments_there || record.retries_left == 0) return false;
   for (std::uint32_t i = 0; i < record.shape->num_returns; ++i) {
-    if (ObjectEntry* result = find(ObjectId::of(record.id, i)); result != nullptr && result->state != ObjectState::kInline) {
+    if (ObjectEntry* result = find(ObjectId::of(record.id, i));
+        result != nullptr && result->state != ObjectState::kInline) {
       if (result->state == ObjectState::kMapped) plasma_->unpin(ObjectId::of(record.id, i));
       result->state = ObjectState::kPending;
       result->mapped = {};

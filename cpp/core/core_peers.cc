@@ -74,18 +74,34 @@ void Core::on_peer_frame(wire::Connection& connection, const wire::Frame& frame)
   if (known == open_.end()) return;
   const WorkerId from = known->second;
   switch (type) {
-    case CoreFrame::kTaskReply: on_reply(from, frame.payload); break;
-    case CoreFrame::kGiveBack: on_give_back(from, frame.payload); break;
-    case CoreFrame::kSteal: on_steal(connection, frame.payload); break;
-    case CoreFrame::kCancel: on_cancel(connection, frame.payload); break;
-    case CoreFrame::kObjectGet: on_object_get(from, frame.payload); break;
-    case CoreFrame::kObjectValue: on_object_value(from, frame.payload); break;
+    case CoreFrame::kTaskReply:
+      on_reply(from, frame.payload);
+      break;
+    case CoreFrame::kGiveBack:
+      on_give_back(from, frame.payload);
+      break;
+    case CoreFrame::kSteal:
+      on_steal(connection, frame.payload);
+      break;
+    case CoreFrame::kCancel:
+      on_cancel(connection, frame.payload);
+      break;
+    case CoreFrame::kObjectGet:
+      on_object_get(from, frame.payload);
+      break;
+    case CoreFrame::kObjectValue:
+      on_object_value(from, frame.payload);
+      break;
     case CoreFrame::kBorrowAdd:
     case CoreFrame::kBorrowAck:
     case CoreFrame::kBorrowNack:
     case CoreFrame::kBorrowRemove:
-    case CoreFrame::kReturnRelease: on_reference_frame(type, from, frame.payload); break;
-    default: reject(connection, "a frame of type " + std::to_string(frame.header.type)); break;
+    case CoreFrame::kReturnRelease:
+      on_reference_frame(type, from, frame.payload);
+      break;
+    default:
+      reject(connection, "a frame of type " + std::to_string(frame.header.type));
+      break;
   }
   unlock_and_flush(guard);
 }
@@ -123,7 +139,8 @@ void Core::worker_lost(const WorkerId& worker, const std::string& reason) {
                   .number = static_cast<std::int64_t>(id)});
   }
   for (const ActorId& actor : actor_calls_.on_worker_lost(worker, reason)) {
-    events_.push({.kind = EventKind::kActorLost, .first = actor.binary(), .second = worker.binary(), .text = reason});
+    events_.push(
+        {.kind = EventKind::kActorLost, .first = actor.binary(), .second = worker.binary(), .text = reason});
   }
   drop_tasks_of(worker);
   for (auto& [id, known_object] : objects_) {

@@ -81,13 +81,18 @@ void Core::settle_references() {
         forget(action.object);
         if (!action.lineage_kept) drop_lineage(action.object.task());
         break;
-      case Kind::kLineageDroppable: drop_lineage(action.object.task()); break;
-      case Kind::kReleaseBorrowed: forget(action.object); break;
+      case Kind::kLineageDroppable:
+        drop_lineage(action.object.task());
+        break;
+      case Kind::kReleaseBorrowed:
+        forget(action.object);
+        break;
       case Kind::kObjectOwnerDied:
         events_.push({.kind = EventKind::kObjectLost, .first = action.object.binary(), .text = "owner died"});
         break;
       case Kind::kObjectLost:
-        events_.push({.kind = EventKind::kObjectLost, .first = action.object.binary(), .text = "freed by its owner"});
+        events_.push(
+            {.kind = EventKind::kObjectLost, .first = action.object.binary(), .text = "freed by its owner"});
         break;
       case Kind::kTaskEndable:
         if (auto held = held_replies_.extract(action.task)) {
@@ -108,7 +113,8 @@ void Core::on_reference_frame(CoreFrame type, const WorkerId& from, Bytes payloa
     if (type == CoreFrame::kBorrowAdd) references_.on_borrow_add(from, message->id, message->generation);
     if (type == CoreFrame::kBorrowAck) references_.on_borrow_ack(from, message->id, message->generation);
     if (type == CoreFrame::kBorrowNack) references_.on_borrow_nack(from, message->id, message->generation);
-    if (type == CoreFrame::kBorrowRemove) references_.on_borrow_remove(from, message->id, message->generation);
+    if (type == CoreFrame::kBorrowRemove)
+      references_.on_borrow_remove(from, message->id, message->generation);
   }
   settle_references();
 }

@@ -17,7 +17,8 @@ constexpr std::chrono::milliseconds kTick{10};
 
 std::string pickle_of(const OwnedValue& value) {
   const auto view = parse_value(value.view());
-  return view ? std::string(reinterpret_cast<const char*>(view->inband.data()), view->inband.size()) : std::string{};
+  return view ? std::string(reinterpret_cast<const char*>(view->inband.data()), view->inband.size())
+              : std::string{};
 }
 
 }  // namespace
@@ -129,8 +130,8 @@ void Core::send_task(const WorkerId& worker, const TaskRecord& task, bool urgent
   encode_task_head(head, task.id, task.parent, job_, task.actor, task.attempt, task.trace);
   encode_arguments(arguments, task.arguments);
   arguments.u32(static_cast<std::uint32_t>(task.args->view().size()));
-  queue(peer(worker), CoreFrame::kTask, {head.view(), task.shape->encoded, arguments.view(), task.args->view()},
-        urgent);
+  queue(peer(worker), CoreFrame::kTask,
+        {head.view(), task.shape->encoded, arguments.view(), task.args->view()}, urgent);
 }
 
 std::vector<std::byte> Core::encode_creation(const Submission& submission, const TaskId& task) {
@@ -143,7 +144,9 @@ std::vector<std::byte> Core::encode_creation(const Submission& submission, const
   return out.take();
 }
 
-void Core::push(Lease& lease, TaskRecord& task) { send_task(lease.worker, task, lease.in_flight.size() == 1); }
+void Core::push(Lease& lease, TaskRecord& task) {
+  send_task(lease.worker, task, lease.in_flight.size() == 1);
+}
 void Core::push_call(const WorkerId& worker, TaskRecord& task, bool idle) { send_task(worker, task, idle); }
 
 void Core::steal(Lease& victim, std::uint32_t count) {
@@ -228,7 +231,8 @@ void Core::on_reply(const WorkerId& from, Bytes payload) {
 void Core::store_returns(TaskRecord& task, const ReplyMessage& reply, const WorkerId& from) {
   std::vector<ReturnedRef> nested;
   for (std::uint32_t i = 0; i < reply.returns.size(); ++i) {
-    for (const RefId& ref : reply.returns[i].nested) nested.push_back({ObjectId::of(task.id, i), ref.id, ref.owner});
+    for (const RefId& ref : reply.returns[i].nested)
+      nested.push_back({ObjectId::of(task.id, i), ref.id, ref.owner});
   }
   if (reply.hold != 0) references_.adopt_return(from, reply.hold, nested);
   for (std::uint32_t i = 0; i < reply.returns.size(); ++i) {
@@ -239,7 +243,8 @@ void Core::store_returns(TaskRecord& task, const ReplyMessage& reply, const Work
       if (find(id) != nullptr) ++task.live_returns;
     } else if (find(id) != nullptr) {
       const bool whole = parse_value(value.value).has_value();
-      store_inline(id, whole ? OwnedValue::copy_of(value.value) : OwnedValue::make(ValueKind::kError, {}, {}), !whole);
+      store_inline(id, whole ? OwnedValue::copy_of(value.value) : OwnedValue::make(ValueKind::kError, {}, {}),
+                   !whole);
     }
   }
 }
@@ -326,7 +331,8 @@ void Core::on_give_back(const WorkerId& from, Bytes payload) {
   LeaseId lease = 0;
   for (const TaskId& id : message->tasks) {
     const auto known = tasks_.find(id);
-    if (known == tasks_.end() || known->second->worker != from || known->second->state != TaskState::kPushed) continue;
+    if (known == tasks_.end() || known->second->worker != from || known->second->state != TaskState::kPushed)
+      continue;
     tasks.push_back(known->second.get());
     lease = known->second->lease;
   }
@@ -342,7 +348,8 @@ void Core::on_give_back(const WorkerId& from, Bytes payload) {
 
 // ---- verbs of the policy thread ----
 
-void Core::add_lease(std::uint64_t class_key, LeaseId lease, const WorkerId& worker, const std::string& address) {
+void Core::add_lease(std::uint64_t class_key, LeaseId lease, const WorkerId& worker,
+                     const std::string& address) {
   Guard guard(mutex_);
   peer(worker, address);
   scheduling_.add_lease(class_key, lease, worker, wire::Clock::now());
@@ -461,7 +468,8 @@ std::vector<TaskId> Core::children_of(const TaskId& id) {
 
 // ---- actors ----
 
-void Core::actor_connect(const ActorId& actor, std::uint64_t, const WorkerId& worker, const std::string& address) {
+void Core::actor_connect(const ActorId& actor, std::uint64_t, const WorkerId& worker,
+                         const std::string& address) {
   Guard guard(mutex_);
   peer(worker, address);
   actor_calls_.connect(actor, worker);

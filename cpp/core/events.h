@@ -6,8 +6,8 @@
 
 #include <cstdint>
 #include <mutex>
-#include <utility>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "wire/baton.h"
@@ -31,13 +31,14 @@ enum class EventKind : int {
   kStoreFull = 14,
 };
 
-// The fields that a kind uses, in the order in which Python gets them, are in the table of bindings/events.cc.
+// The fields that a kind uses, in the order in which Python gets them, are in the table of
+// bindings/events.cc.
 struct Event {
   EventKind kind;
   std::string first;   // an id or a message
   std::string second;  // another id
   std::string third;
-  std::string text;    // a reason for people
+  std::string text;  // a reason for people
   std::int64_t number = 0;
   std::int64_t other = 0;
   std::uint64_t key = 0;  // a scheduling class

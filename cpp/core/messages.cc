@@ -138,8 +138,8 @@ std::optional<GiveBackMessage> decode_give_back(Bytes payload) {
   return message;
 }
 
-void encode_object_value(wire::ByteWriter& out, const ObjectId& id, RemoteState state, std::uint64_t size_bytes,
-                         Bytes value, std::string_view reason) {
+void encode_object_value(wire::ByteWriter& out, const ObjectId& id, RemoteState state,
+                         std::uint64_t size_bytes, Bytes value, std::string_view reason) {
   out.id(id).u8(static_cast<std::uint8_t>(state)).u64(size_bytes);
   if (state == RemoteState::kInline) out.blob(value);
   if (state == RemoteState::kGone) out.text(reason);

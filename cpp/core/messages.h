@@ -142,11 +142,11 @@ struct ObjectValueMessage {
   ObjectId id;
   RemoteState state = RemoteState::kGone;
   std::uint64_t size_bytes = 0;
-  Bytes value;             // kInline
+  Bytes value;              // kInline
   std::string_view reason;  // kGone
 };
-void encode_object_value(wire::ByteWriter& out, const ObjectId& id, RemoteState state, std::uint64_t size_bytes,
-                         Bytes value, std::string_view reason);
+void encode_object_value(wire::ByteWriter& out, const ObjectId& id, RemoteState state,
+                         std::uint64_t size_bytes, Bytes value, std::string_view reason);
 std::optional<ObjectValueMessage> decode_object_value(Bytes payload);
 
 struct BorrowMessage {

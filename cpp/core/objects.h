@@ -27,12 +27,12 @@ enum class ObjectState : std::uint8_t { kPending, kInline, kPlasma, kMapped };
 struct ObjectEntry {
   ObjectState state = ObjectState::kPending;
   bool owned = true;
-  bool asked_owner = false;   // an OBJECT_GET is under way
-  bool asked_store = false;   // a request to the store is under way
+  bool asked_owner = false;  // an OBJECT_GET is under way
+  bool asked_store = false;  // a request to the store is under way
   bool watched = false;
   bool watch_free = false;
   bool is_error = false;
-  bool freed = false;         // its value was dropped by free(): it holds ObjectFreedError
+  bool freed = false;  // its value was dropped by free(): it holds ObjectFreedError
   std::uint64_t size_bytes = 0;
   std::shared_ptr<const OwnedValue> value;  // kInline
   Bytes mapped;                             // kMapped

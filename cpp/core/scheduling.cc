@@ -52,14 +52,16 @@ void Scheduling::on_reply(TaskRecord& task, Nanoseconds run_time, TimePoint now)
   settle_idle(lease, cls, now);
 }
 
-std::vector<TaskRecord*> Scheduling::on_give_back(LeaseId id, bool blocked, std::span<TaskRecord* const> tasks,
-                                                  TimePoint now) {
+std::vector<TaskRecord*> Scheduling::on_give_back(LeaseId id, bool blocked,
+                                                  std::span<TaskRecord* const> tasks, TimePoint now) {
   std::vector<TaskRecord*> cancelled;
   Lease* lease = find(id);
   if (lease == nullptr) return cancelled;
   Class& cls = classes_[lease->class_key];
-  if (blocked) lease->blocked = true;
-  else lease->stealing = false;
+  if (blocked)
+    lease->blocked = true;
+  else
+    lease->stealing = false;
   // Newest last in the message; pushed to the front in reverse, so that their order stays.
   for (auto task = tasks.rbegin(); task != tasks.rend(); ++task) {
     const auto place = std::find(lease->in_flight.begin(), lease->in_flight.end(), *task);
@@ -204,9 +206,11 @@ void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
   const std::uint64_t waiting = backlog(cls);
   double useful = static_cast<double>(waiting);
   if (cls.mean_run_ns > 0) {
-    useful = std::min(useful, std::ceil(useful * cls.mean_run_ns / static_cast<double>(config_.lease_worth.count())));
+    useful = std::min(useful,
+                      std::ceil(useful * cls.mean_run_ns / static_cast<double>(config_.lease_worth.count())));
   }
-  const bool any_usable = std::any_of(cls.leases.begin(), cls.leases.end(), [](Lease* l) { return !l->blocked; });
+  const bool any_usable =
+      std::any_of(cls.leases.begin(), cls.leases.end(), [](Lease* l) { return !l->blocked; });
   // Work of a few milliseconds is not worth a second worker, but some worker there must be.
   std::uint32_t wanted = static_cast<std::uint32_t>(std::min(useful, 1e6));
   if (any_usable && cls.queue.empty() && useful <= 1) wanted = 0;
@@ -254,7 +258,8 @@ void Scheduling::forget(Lease& lease) {
 void Scheduling::validate() const {
   for (const auto& [key, cls] : classes_) {
     for (const TaskRecord* task : cls.queue) {
-      if (task->state != TaskState::kQueued) throw std::logic_error("a queued task is " + std::string(to_string(task->state)));
+      if (task->state != TaskState::kQueued)
+        throw std::logic_error("a queued task is " + std::string(to_string(task->state)));
     }
     for (const Lease* lease : cls.leases) {
       if (leases_.at(lease->id).class_key != key) throw std::logic_error("a lease is in the wrong class");

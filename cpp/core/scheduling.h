@@ -96,7 +96,7 @@ class Scheduling {
   struct Class {
     std::deque<TaskRecord*> queue;
     std::vector<Lease*> leases;
-    double mean_run_ns = 0;  // 0: nothing known
+    double mean_run_ns = 0;    // 0: nothing known
     std::uint32_t wanted = 0;  // what the outlet was told last, less the leases that came since
   };
 

@@ -40,15 +40,15 @@ struct TaskRecord {
   std::uint32_t attempt = 0;
   std::int32_t retries_left = 0;
   TaskState state = TaskState::kWaiting;
-  LeaseId lease = 0;       // while pushed (normal tasks)
+  LeaseId lease = 0;         // while pushed (normal tasks)
   std::uint64_t number = 0;  // its place among the calls of its actor
-  WorkerId worker;         // while pushed
+  WorkerId worker;           // while pushed
   std::int64_t submit_unix_ns = 0;
   bool cancel_requested = false;
   std::shared_ptr<const OwnedValue> cancel_error;  // what its returns become when the cancel succeeds
-  std::uint32_t live_returns = 0;                   // of a lineage record: results not yet freed
-  bool uses_held = true;  // its uses are still counted
-  bool lineage = false;   // kept only because a result might have to be computed again
+  std::uint32_t live_returns = 0;                  // of a lineage record: results not yet freed
+  bool uses_held = true;                           // its uses are still counted
+  bool lineage = false;  // kept only because a result might have to be computed again
 
   std::size_t footprint_bytes() const { return sizeof(TaskRecord) + args->view().size(); }
   bool at_most_once() const { return shape->max_retries == 0; }

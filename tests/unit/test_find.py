@@ -50,9 +50,7 @@ def test_a_raylets_socket(session: SessionPaths) -> None:
 
 
 @pytest.mark.parametrize("address", [None, "auto"])
-def test_the_environment(
-    session: SessionPaths, monkeypatch: pytest.MonkeyPatch, address: str | None
-) -> None:
+def test_the_environment(session: SessionPaths, monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
     current_cluster_file().unlink()
     monkeypatch.setenv("AKTIS_ADDRESS", f"unix:{session.raylet_socket}")
     assert find_cluster(address) == expected(session)

@@ -1,0 +1,37 @@
+// Every decoder of worker-to-worker messages: the first byte chooses which.
+#include <cstdint>
+#include <span>
+
+#include "core/messages.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace aktis::core;
+  if (size == 0) return 0;
+  const Bytes input(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
+  switch (data[0] % 6) {
+    case 0:
+      if (const auto task = decode_task(input)) {
+        for (const auto& argument : task->arguments) parse_value(argument.value);
+        parse_value(task->args);
+      }
+      break;
+    case 1:
+      if (const auto reply = decode_reply(input)) {
+        for (const auto& value : reply->returns) parse_value(value.value);
+      }
+      break;
+    case 2:
+      decode_give_back(input);
+      break;
+    case 3:
+      decode_object_value(input);
+      break;
+    case 4:
+      decode_borrow(input);
+      break;
+    case 5:
+      parse_value(input);
+      break;
+  }
+  return 0;
+}
