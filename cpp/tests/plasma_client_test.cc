@@ -171,12 +171,17 @@ TEST_F(PlasmaClient, UnreferencedCopiesAreEvictedOldestFirst) {
   EXPECT_FALSE(client.get(object_id(0), 20));
 }
 
-TEST_F(PlasmaClient, ClientThatIsKilledLeavesNothing) {
+// The client is forked before this process has threads: sanitizers demand it.
+TEST(PlasmaClientCrash, ClientThatIsKilledLeavesNothing) {
+  const ScratchDirectory directory;
   const ObjectId wanted = object_id(3);
-  int ready[2];
+  int go[2], ready[2];
+  ASSERT_EQ(::pipe(go), 0);
   ASSERT_EQ(::pipe(ready), 0);
+  char byte = 'x';
   const pid_t child = ::fork();
   if (child == 0) {
+    if (::read(go[0], &byte, 1) != 1) ::_exit(1);
     TestClient client(directory.socket());
     client.connect();
     client.put(object_id(1), 1000, 1);                              // sealed: stays
@@ -186,10 +191,11 @@ TEST_F(PlasmaClient, ClientThatIsKilledLeavesNothing) {
     if (::write(ready[1], "x", 1) != 1) ::_exit(1);
     ::pause();
   }
-  char byte;
+  Store store(small_store(directory));
+  store.start();
+  ASSERT_EQ(::write(go[1], "x", 1), 1);
   ASSERT_EQ(::read(ready[0], &byte, 1), 1);
-  ::close(ready[0]);
-  ::close(ready[1]);
+  for (int fd : {go[0], go[1], ready[0], ready[1]}) ::close(fd);
   TestClient reader(store.address());
   reader.connect();
   reader->request({&wanted, 1});
