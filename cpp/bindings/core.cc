@@ -439,11 +439,11 @@ void bind_executing(Class& type) {
              for (auto& task : self.core->take_tasks(limit)) tasks.append(PyTask{self.core, std::move(task)});
              return tasks;
            })
-      .def("task_fd", [](PyCore& self) { return self.core->poll_fd(); })
+      .def("task_fd", [](PyCore& self) { return self.core->task_fd(); })
       .def("poll",
            [](PyCore& self) {
              const py::gil_scoped_release release;
-             self.core->poll_now();
+             self.core->poll_tasks();
            })
       .def("finish", &finish)
       .def("fail", &fail, py::arg("task"), py::arg("error"), py::arg("cancelled") = false,

@@ -162,11 +162,6 @@ bool Core::wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scop
   return baton_.wait(waiter, deadline);
 }
 
-bool Core::poll_now() {
-  flush_all();
-  return baton_.poll_now();
-}
-
 std::vector<Event> Core::next_events(wire::TimePoint deadline) {
   auto events = events_.take();
   if (!events.empty()) return events;

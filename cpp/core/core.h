@@ -30,6 +30,7 @@
 #include "core/objects.h"
 #include "core/references.h"
 #include "core/scheduling.h"
+#include "core/task_bell.h"
 #include "core/task_events.h"
 #include "core/tasks.h"
 #include "core/value.h"
@@ -132,8 +133,9 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   };
   // Flushes what is queued, then waits on this thread; true when `waiter` is completed.
   bool wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scope);
-  bool poll_now();
-  int poll_fd() const { return reactor_.fd(); }
+  // For an event loop: a descriptor that becomes readable when poll_tasks() has something to do.
+  int task_fd();
+  void poll_tasks();
   std::vector<Event> next_events(wire::TimePoint deadline);
   void post_wake() { events_.wake(); }
 
@@ -388,6 +390,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   };
   std::unordered_map<std::string, Group> groups_;
   bool accepting_ = true;
+  TaskBell bell_;
   bool draining_ = false;
   ActorId actor_;
   std::unordered_map<TaskId, TaskHandle, IdHash> running_;

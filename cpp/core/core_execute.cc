@@ -28,7 +28,30 @@ void Core::set_accepting(bool accepting) {
   accepting_ = accepting;
   for (auto& [name, group] : groups_) {
     for (wire::Waiter* waiter : group.waiting) waiter->complete();
+    if (accepting && !group.queue.empty()) bell_.ring();
   }
+}
+
+int Core::task_fd() {
+  Guard guard(mutex_);
+  return bell_.open(reactor_.fd());
+}
+
+void Core::poll_tasks() {
+  flush_all();
+  {
+    Guard guard(mutex_);
+    bell_.quiet();
+    bell_.set_loop_polls(true);
+  }
+  struct Done {
+    Core& core;
+    ~Done() {
+      Guard guard(core.mutex_);
+      core.bell_.set_loop_polls(false);
+    }
+  } const done{*this};
+  baton_.poll_now();
 }
 
 void Core::set_actor(const ActorId& actor) {
@@ -62,6 +85,8 @@ void Core::on_task(wire::Connection& connection, const WorkerId& from, Bytes pay
     if (!group.waiting.empty() && accepting_) {
       group.waiting.front()->complete();
       group.waiting.pop_front();
+    } else if (accepting_) {
+      bell_.ring();
     }
   }
   unlock_and_flush(guard);

@@ -34,6 +34,9 @@ class NotPicklableError(TypeError):
         self.value = value
         self.reason = reason
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.args[0], None, self.reason))  # the value is what cannot be pickled
+
 
 def unpicklable(what: str, value: object, reason: BaseException | str) -> NotPicklableError:
     """Return the TypeError for a value that cannot be pickled; it names the member at fault.

@@ -68,6 +68,9 @@ class _Alias(types.ModuleType):
             return importlib.import_module(ALIAS + value.__name__.removeprefix("aktis"))
         return value
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (importlib.import_module, (self.__name__,))  # as other modules: by name
+
     def __dir__(self) -> list[str]:
         return dir(self.__dict__["_home"])
 
