@@ -20,7 +20,7 @@ enum class State : std::uint8_t {
   kAdding,      // BORROW_ADD is under way
   kRegistered,  // the owner has acknowledged
   kOwnerDied,   // the owner is gone; counts go on, messages do not
-  kLost,        // the owner is alive and no longer has the object
+  kLost,        // the owner no longer has the object; a new arrival starts anew, it may have been recomputed
 };
 inline constexpr int kStates = 7;
 
@@ -33,7 +33,7 @@ inline constexpr bool kAllowed[kStates][kStates] = {
     /* kAdding     */ {false, false, false, false, true, true, true},
     /* kRegistered */ {false, false, false, false, false, true, false},
     /* kOwnerDied  */ {false, false, false, false, false, false, false},
-    /* kLost       */ {false, false, false, false, false, false, false},
+    /* kLost       */ {false, false, true, false, false, false, false},
 };
 
 // Local name of a scope; never reused and never sent.

@@ -43,7 +43,8 @@
 //       owner has freed it in between, the answer is NACK and the reference is lost (R8), which is the
 //       meaning of "the process that kept it for us died".
 //   R7  pin_forever: a reference pickled outside Aktis is out of sight, so it counts until the process ends.
-//   R8  BORROW_NACK instead of a crash or a silent success when the owner no longer has the object.
+//   R8  BORROW_NACK instead of a crash or a silent success when the owner no longer has the object. If the
+//       reference arrives once more (the owner has recomputed the object since), it starts anew as covered.
 //   R9  Contained references are never un-counted while the outer object lives, even when it is computed
 //       again with other contents: a borrower may hold a reference read from the first value, covered by
 //       the outer object only.

@@ -17,6 +17,11 @@ references::Entry& ReferenceTable::borrowed_entry(const ObjectId& id, const Work
   if (!inserted) {
     // Our own object comes back although we have freed it: whoever kept it for the sender has died.
     if (entry.state == State::kFreed) emit(ReferenceAction::Kind::kObjectLost, id, self_);
+    if (entry.state == State::kLost && entry.rare->owner == owner && owner != self_ && !is_lost(owner)) {
+      // Its owner may have computed it again since it refused us; whoever sent it now vouches for it.
+      set_state(id, entry, State::kCovered);
+      peers_[owner].borrowed.insert(id);
+    }
     return entry;
   }
   rare(entry).owner = owner;

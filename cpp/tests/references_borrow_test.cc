@@ -102,6 +102,36 @@ TEST_F(ReferencesBorrowTest, RefusedReferenceIsLostButHoldsNothingBack) {
   EXPECT_TRUE(table.idle());
 }
 
+TEST_F(ReferencesBorrowTest, LostReferenceThatArrivesAgainStartsAnew) {
+  table.add_borrowed(object(1), kOwner, Cover::none());
+  actions();
+  table.on_borrow_nack(kOwner, object(1), generation);
+  EXPECT_EQ(actions(), Texts{"lost 1"});
+  table.add_owned(object(9));
+  table.adopt_return(kOther, 5, std::vector<ReturnedRef>{{object(9), object(1), kOwner}});
+  EXPECT_EQ(actions(), Texts{"add 1 to 2"}) << "and the executor holds it until the answer";
+  table.on_borrow_ack(kOwner, object(1), generation);
+  EXPECT_EQ(actions(), Texts{"return release to 4"});
+}
+
+TEST_F(ReferencesBorrowTest, LostOuterMakesItsInnerRegister) {
+  table.add_borrowed(object(1), kOwner, Cover::none());
+  actions();
+  const std::uint64_t outer = generation;
+  table.add_borrowed(object(2), kOwner, Cover::by_object(object(1)));
+  table.on_borrow_nack(kOwner, object(1), outer);
+  EXPECT_EQ(actions(), (Texts{"lost 1", "add 2 to 2"}));
+}
+
+TEST_F(ReferencesBorrowTest, ReferenceUnderRegistrationStillNeedsItsCovers) {
+  table.add_borrowed(object(1), kOwner, Cover::none());
+  actions();
+  table.add_borrowed(object(1), kOwner, Cover::by_task(task(9), kCaller));
+  EXPECT_FALSE(table.end_task(task(9))) << "the ADD alone keeps nothing";
+  table.on_borrow_ack(kOwner, object(1), generation);
+  EXPECT_EQ(actions(), Texts{"endable 9"});
+}
+
 TEST_F(ReferencesBorrowTest, OwnFreedObjectThatComesBackIsLost) {
   table.add_borrowed(object(1), kSelf, Cover::by_task(task(9), kCaller));
   EXPECT_EQ(actions(), Texts{"lost 1"});

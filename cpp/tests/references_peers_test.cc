@@ -41,6 +41,15 @@ TEST_F(ReferencesPeersTest, DeadOwnerFailsItsObjectsAndIsSentNothing) {
   EXPECT_TRUE(table.idle());
 }
 
+TEST_F(ReferencesPeersTest, DeadOwnerOfOuterAndInnerIsNotAskedForTheInner) {
+  borrow_registered(object(1));
+  borrow_registered(object(4));
+  table.add_borrowed(object(2), kOwner, Cover::by_object(object(1)));  // whichever comes first in the table
+  table.add_borrowed(object(3), kOwner, Cover::by_object(object(4)));
+  table.on_process_lost(kOwner);
+  for (const std::string& action : actions()) EXPECT_EQ(action.rfind("owner died", 0), 0u) << action;
+}
+
 TEST_F(ReferencesPeersTest, ReferenceOfAKnownDeadOwnerArrivesDead) {
   table.on_process_lost(kOwner);
   table.add_borrowed(object(1), kOwner, Cover::by_task(task(9), kCaller));

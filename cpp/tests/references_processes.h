@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/references.h"
+#include "references_oracle.h"
 
 namespace aktis::testing {
 
@@ -77,6 +78,22 @@ struct Process {
   std::set<int> known_dead;
   std::vector<ObjectId> pinned;
 };
+
+// What the program of process p counts on: not what it merely could forget.
+inline std::vector<Hold> holds_of(const Process& process, int p, const Oracle& oracle) {
+  std::vector<Hold> holds;
+  const auto add = [&](const std::vector<ObjectId>& ids) {
+    for (const ObjectId& id : ids) holds.emplace_back(p, id);
+  };
+  add(process.state);
+  add(process.pinned);
+  for (const auto& [number, run] : process.runs) add(run.handles);
+  for (const auto& [number, attempt] : process.attempts) add(attempt.uses);
+  for (const auto& [number, hold] : process.holds) {
+    if (oracle.alive(hold.first)) add(hold.second);
+  }
+  return holds;
+}
 
 // For stories and failures.
 inline std::string name(const ObjectId& id) {

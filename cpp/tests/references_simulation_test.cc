@@ -56,6 +56,7 @@ class Schedule {
         program_step();
       }
     }
+    world_.check_self_reliance();
     world_.wind_up();
   }
 
@@ -127,9 +128,6 @@ class Schedule {
         return;
       case 3:
         load();
-        return;
-      case 4:
-        world_.check_self_reliance();
         return;
       default:
         recompute();

@@ -236,13 +236,13 @@ class World {
     }
   }
 
-  // With all messages delivered, a process that runs nothing must not depend on anybody but the owners (R2,
-  // R10), but for what it has lost.
+  // With all tasks over and all messages delivered, nobody may depend on anybody but the owners (R2, R10),
+  // but for what is lost.
   void check_self_reliance() {
-    deliver_all();
+    settle_all([this](int p) { return finish_all(p); });
     for (int p = 0; p < size(); ++p) {
-      if (!oracle.alive(p) || !processes_[p].runs.empty()) continue;
-      for (const Hold& hold : holds_of(p)) {
+      if (!oracle.alive(p)) continue;
+      for (const Hold& hold : holds_of(processes_[p], p, oracle)) {
         const bool lost = table(p).counts(hold.second).state == references::State::kLost;
         if (!lost && !oracle.self_reliant(hold)) fail(p, "depends on others for", hold.second);
       }
@@ -433,12 +433,18 @@ class World {
 
   const WorkerId& process_id(int p) const { return processes_[p].id; }
 
-  void drain() {
+  // Delivers everything and lets each process act, until no process has anything to do.
+  template <typename Act>
+  void settle_all(Act act_of) {
     for (bool busy = true; busy;) {
       deliver_all();
       busy = false;
-      for (int p = 0; p < size(); ++p) busy |= oracle.alive(p) && let_go(p);
+      for (int p = 0; p < size(); ++p) busy |= oracle.alive(p) && act_of(p);
     }
+  }
+
+  void drain() {
+    settle_all([this](int p) { return let_go(p); });
   }
 
   // Drops all that p holds and ends all that runs there. False when there was nothing to do.
@@ -447,12 +453,17 @@ class World {
     bool busy = !process.state.empty();
     const auto state = process.state;
     drop(p, kState, state);
+    return finish_all(p) || busy;
+  }
+
+  // Ends all that runs at p, without results.
+  bool finish_all(int p) {
     std::vector<std::uint64_t> running;
-    for (const auto& [attempt, run] : process.runs) {
+    for (const auto& [attempt, run] : processes_[p].runs) {
       if (!run.reply) running.push_back(attempt);
     }
     for (const std::uint64_t attempt : running) finish(p, attempt);
-    return busy || !running.empty();
+    return !running.empty();
   }
 
   ObjectId first_left(int p) {
@@ -462,28 +473,11 @@ class World {
 
   // --- Checks --------------------------------------------------------------------------------------------
 
-  // What p's program counts on: not what it merely could forget.
-  std::vector<Hold> holds_of(int p) {
-    std::vector<Hold> holds;
-    const Process& process = processes_[p];
-    const auto add = [&](const std::vector<ObjectId>& ids) {
-      for (const ObjectId& id : ids) holds.emplace_back(p, id);
-    };
-    add(process.state);
-    add(process.pinned);
-    for (const auto& [number, run] : process.runs) add(run.handles);
-    for (const auto& [number, attempt] : process.attempts) add(attempt.uses);
-    for (const auto& [number, hold] : process.holds) {
-      if (oracle.alive(hold.first)) add(hold.second);
-    }
-    return holds;
-  }
-
   std::vector<Hold> all_holds() {
     std::vector<Hold> holds;
     for (int p = 0; p < size(); ++p) {
       if (!oracle.alive(p)) continue;
-      const auto some = holds_of(p);
+      const auto some = holds_of(processes_[p], p, oracle);
       holds.insert(holds.end(), some.begin(), some.end());
     }
     return holds;
@@ -554,7 +548,7 @@ class World {
   }
 
   void on_released(int p, const ObjectId& id) {
-    for (const Hold& hold : holds_of(p)) {
+    for (const Hold& hold : holds_of(processes_[p], p, oracle)) {
       if (hold.second == id) fail(p, "forgets what it holds:", id);
     }
     for (const auto& [outer, object] : oracle.objects()) {
