@@ -136,10 +136,13 @@ struct Client::Impl final : wire::ConnectionDelegate,
     return true;
   }
 
+  // Posted, so that objects which were here already and are delivered by a post come first.
   void on_pong(const wire::Frame& frame) {
-    std::lock_guard lock(mutex);
-    auto found = syncs.find(frame.header.correlation);
-    if (found != syncs.end()) found->second->complete();
+    reactor.post([self = shared_from_this(), correlation = frame.header.correlation] {
+      std::lock_guard lock(self->mutex);
+      auto found = self->syncs.find(correlation);
+      if (found != self->syncs.end()) found->second->complete();
+    });
   }
 
   bool on_grant(std::span<const std::byte> payload) {

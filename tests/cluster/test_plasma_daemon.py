@@ -17,7 +17,7 @@ import grpc
 import pytest
 from aktis._common import rpc
 from aktis._common.version import protocol_text
-from aktis._core import PlasmaClient
+from aktis._core import PlasmaClient, encode_hello
 from aktis._proto import plasma_pb2, plasma_pb2_grpc
 
 from tests.support.sandbox import Sandbox
@@ -181,6 +181,20 @@ def test_malformed_bytes_close_the_connection(daemon: Daemon, data: bytes) -> No
     client = daemon.client()
     client.put(b"i" * 20, b"alive")
     client.close()
+
+
+def test_protocol_error_after_the_handshake_closes_with_a_logged_reason(daemon: Daemon) -> None:
+    hello = encode_hello(role=6, sender=b"w" * 16, token=daemon.token)
+    release_of_nothing = frame(65, struct.pack("<BQI", 2, 64, 1))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.settimeout(10)
+        peer.connect(daemon.address.removeprefix("unix:"))
+        peer.sendall(frame(1, hello) + release_of_nothing)
+        while peer.recv(4096):
+            pass
+    assert daemon.metrics()["aktis_plasma_protocol_errors_total"] == 1
+    assert daemon.stop() == 0
+    assert "which this client does not hold" in daemon.log.read_text()
 
 
 def test_sigterm_leaves_nothing(daemon: Daemon) -> None:

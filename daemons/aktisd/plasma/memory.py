@@ -8,7 +8,7 @@ import psutil
 
 def available_bytes() -> int:
     """Return what could be allocated now."""
-    return min([psutil.virtual_memory().available, *_group_rooms(Path("/sys/fs/cgroup"), own_group())])
+    return min([psutil.virtual_memory().available, *group_rooms(Path("/sys/fs/cgroup"), own_group())])
 
 
 def own_group() -> str:
@@ -20,7 +20,7 @@ def own_group() -> str:
     return next((line[3:] for line in lines if line.startswith("0::")), "")
 
 
-def _group_rooms(mount: Path, group: str) -> Iterator[int]:
+def group_rooms(mount: Path, group: str) -> Iterator[int]:
     """Yield the room below each limit on the way from the group up to the root."""
     directory = mount / group.lstrip("/")
     while directory.is_relative_to(mount):
