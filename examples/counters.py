@@ -42,7 +42,8 @@ RemoteGate = aktis.remote(Gate)
 def count_up(name: str, times: int) -> int:
     """Finds the counter by its name and adds to it from another process."""
     counter = aktis.get_actor(name)
-    return max(aktis.get([counter.add.remote() for _ in range(times)]))
+    values: list[int] = aktis.get([counter.add.remote() for _ in range(times)])
+    return max(values)
 
 
 def main() -> None:
