@@ -194,7 +194,9 @@ class Core:
         """Close an idle lease before it is returned; False when a task got it meanwhile."""
     def break_lease(self, lease_id: int, reason: str) -> None:
         """The raylet took it back: its tasks are lost (EVENT_TASK_LOST) or queued again."""
-    def idle_leases(self) -> list[int]: ...
+    def reclaim_leases(self) -> list[int]:
+        """Others wait for resources: the leases that are idle. From now on until the next lease comes, one that
+        goes idle is reported (EVENT_LEASE_IDLE) at once, not after its grace time."""
     def fail_class(self, class_key: int, error: bytes) -> int:
         """Fail every queued task of a class (e.g. unschedulable); the number of tasks."""
     def resubmit(self, task_id: bytes, delay_ms: int = 0) -> bool: ...

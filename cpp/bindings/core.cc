@@ -272,7 +272,7 @@ py::list references(PyCore& self, std::size_t limit) {
   return all;
 }
 
-std::vector<std::uint64_t> idle_leases(PyCore& self) { return self.core->idle_leases(); }
+std::vector<std::uint64_t> reclaim_leases(PyCore& self) { return self.core->reclaim_leases(); }
 
 using Class = py::class_<PyCore>;
 
@@ -378,7 +378,7 @@ void bind_submitting(Class& type) {
       .def("drop_lease", [](PyCore& self, std::uint64_t lease) { return self.core->drop_lease(lease); })
       .def("break_lease", [](PyCore& self, std::uint64_t lease,
                              const std::string& reason) { self.core->break_lease(lease, reason); })
-      .def("idle_leases", &idle_leases)
+      .def("reclaim_leases", &reclaim_leases)
       .def("fail_class", [](PyCore& self, std::uint64_t key,
                             const py::bytes& error) { return self.core->fail_class(key, view_of(error)); })
       .def(

@@ -203,7 +203,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
 
   void add_lease(std::uint64_t class_key, LeaseId lease, const WorkerId& worker, const std::string& address);
   bool drop_lease(LeaseId lease);
-  std::vector<LeaseId> idle_leases();
+  std::vector<LeaseId> reclaim_leases();
   void break_lease(LeaseId lease, const std::string& reason);
   std::size_t fail_class(std::uint64_t class_key, Bytes error_pickle);
   bool resubmit(const TaskId& task, std::chrono::milliseconds delay);

@@ -362,9 +362,9 @@ bool Core::drop_lease(LeaseId lease) {
   return scheduling_.drop_lease(lease);
 }
 
-std::vector<LeaseId> Core::idle_leases() {
+std::vector<LeaseId> Core::reclaim_leases() {
   Guard guard(mutex_);
-  return scheduling_.idle_leases();
+  return scheduling_.reclaim();
 }
 
 void Core::break_lease(LeaseId lease, const std::string& reason) {

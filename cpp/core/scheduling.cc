@@ -21,6 +21,7 @@ void Scheduling::enqueue(TaskRecord& task, TimePoint now, bool front) {
 void Scheduling::add_lease(std::uint64_t class_key, LeaseId id, const WorkerId& worker, TimePoint now) {
   auto [position, added] = leases_.try_emplace(id);
   if (!added) return;  // a grant that arrived twice
+  reclaimed_ = false;
   Lease& lease = position->second;
   lease.id = id;
   lease.class_key = class_key;
@@ -126,7 +127,8 @@ void Scheduling::tick(TimePoint now) {
   }
 }
 
-std::vector<LeaseId> Scheduling::idle_leases() const {
+std::vector<LeaseId> Scheduling::reclaim() {
+  reclaimed_ = true;
   std::vector<LeaseId> idle;
   for (const auto& [id, lease] : leases_) {
     if (lease.in_flight.empty()) idle.push_back(id);
@@ -226,6 +228,9 @@ void Scheduling::settle_idle(Lease& lease, Class& cls, TimePoint now) {
   if (!lease.in_flight.empty()) return;
   lease.idle_since = now;
   steal_for(cls, now);
+  if (!reclaimed_ || lease.idle_reported) return;
+  lease.idle_reported = true;
+  outlet_.lease_idle(lease.id);
 }
 
 void Scheduling::steal_for(Class& cls, TimePoint now) {

@@ -84,7 +84,9 @@ class Scheduling {
   // Time passes: stuck pipelines are stolen from, idle leases reported.
   void tick(TimePoint now);
 
-  std::vector<LeaseId> idle_leases() const;
+  // Others wait for what our leases hold: the idle ones, and from now on until the next lease comes a lease is
+  // reported as soon as it is idle, without its grace time.
+  std::vector<LeaseId> reclaim();
   std::vector<TaskRecord*> queued(std::uint64_t class_key) const;
   Lease* find(LeaseId lease);
   Lease* find_worker(const WorkerId& worker);
@@ -111,6 +113,7 @@ class Scheduling {
 
   SchedulingOutlet& outlet_;
   const SchedulingConfig config_;
+  bool reclaimed_ = false;
   std::unordered_map<std::uint64_t, Class> classes_;
   std::unordered_map<LeaseId, Lease> leases_;
 };

@@ -195,6 +195,16 @@ TEST_F(SchedulingTest, AnIdleLeaseIsReportedOnceAfterItsGrace) {
   EXPECT_FALSE(scheduling_.drop_lease(1));
 }
 
+TEST_F(SchedulingTest, WhileOthersWaitALeaseIsReportedAsSoonAsItIsIdle) {
+  lease(1);
+  TaskRecord& task = enqueue();
+  EXPECT_TRUE(scheduling_.reclaim().empty());
+  reply(task, microseconds(20));
+  EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
+  lease(2);  // the others have been served
+  EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
+}
+
 TEST_F(SchedulingTest, ALeaseWithWorkIsNotDropped) {
   lease(1);
   enqueue();
