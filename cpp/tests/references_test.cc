@@ -62,6 +62,16 @@ TEST_F(ReferencesTest, FreedObjectIsHeldAgainWhileItIsRecomputed) {
   EXPECT_EQ(actions(), Texts{"free 1"});
 }
 
+TEST_F(ReferencesTest, RecordOfADroppedReferenceIsReusedEmpty) {
+  borrow_registered(object(1));
+  table.remove_local(object(1));
+  actions();
+  table.add_owned(object(2));
+  EXPECT_EQ(table.counts(object(2)).state, State::kOwned);
+  table.remove_local(object(2));
+  EXPECT_EQ(actions(), Texts{"free 2"});
+}
+
 TEST_F(ReferencesTest, MisuseIsReportedAndChangesNothing) {
   EXPECT_THROW(table.add_local(object(1)), std::logic_error);
   EXPECT_THROW(table.add_owned(object(1), 0), std::logic_error);
