@@ -299,3 +299,60 @@ aktis.kill(aktis.get_actor("kept"))
             timeout=50,
         )
     assert os.path.isdir(sandbox.base)
+
+
+def test_a_gcs_that_was_killed_comes_back_unnoticed(sandbox: Sandbox) -> None:
+    """With what a driver subscribes to, which the new GCS tells the raylet together with its registration."""
+    text = output(
+        run_program(
+            sandbox,
+            """
+import aktis, json, os, signal
+from pathlib import Path
+with aktis.init(address="local", num_cpus=1) as context:
+    @aktis.remote(num_cpus=0)
+    class Counter:
+        value = 0
+        def add(self):
+            self.value += 1
+            return self.value
+    counter = Counter.remote()
+    print("before", aktis.get(counter.add.remote()))
+    record = json.loads(Path(context["session_dir"], "run", "gcs.json").read_text())
+    descriptor = os.pidfd_open(record["pid"])
+    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    print("during", aktis.get(counter.add.remote()))
+    @aktis.remote
+    def twice(x): return 2 * x      # exported and started after the restart
+    print("after", aktis.get(twice.remote(4)), aktis.get(Counter.remote().add.remote()))
+""",
+        )
+    )
+    assert text.split() == ["before", "1", "during", "2", "after", "8", "1"]
+
+
+def test_tasks_fail_at_once_when_the_raylet_is_gone(sandbox: Sandbox) -> None:
+    text = output(
+        run_program(
+            sandbox,
+            """
+import aktis, json, os, signal
+from pathlib import Path
+def use():
+    with aktis.init(address="local", num_cpus=1) as context:
+        @aktis.remote
+        def one(): return 1
+        print(aktis.get(one.remote()))
+        record = json.loads(Path(context["session_dir"], "run", "raylet.json").read_text())
+        os.kill(record["pid"], signal.SIGKILL)
+        for attempt in range(2):         # what was there when it died, and what comes afterwards
+            try:
+                while True: aktis.get(one.remote())
+            except aktis.exceptions.LocalRayletDiedError as error:
+                print("lost" if "aktis.init()" in str(error) else error)
+use()
+use()   # a new session works
+""",
+        )
+    )
+    assert text.split() == ["1", "lost", "lost"] * 2

@@ -50,6 +50,7 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="aktis-service", daemon=True)
         self._stopping = False
         self._lingering = False
+        self._raylet_error = b""
         self.leases = LeasePolicy(self._core.drop_lease)
         self._retries = RetryPolicy()
         # Exception types that may be retried, by task, where the option is a list. The lock makes a
@@ -66,7 +67,7 @@ class Service:
         }
         self.on_event: dict[int, Callable[..., None]] = {
             _core.EVENT_CONTROL: self._control,
-            _core.EVENT_NEED_LEASES: lambda *event: self._carry_out(self.leases.needed(*event)),
+            _core.EVENT_NEED_LEASES: self._need_leases,
             _core.EVENT_LEASE_IDLE: lambda lease: self._carry_out(self.leases.idle(lease)),
             _core.EVENT_LEASE_BROKEN: self._lease_broken,
             _core.EVENT_TASK_LOST: self._task_lost,
@@ -175,6 +176,12 @@ class Service:
                 case Warn(message):
                     self._complain(message)
 
+    def _need_leases(self, class_key: int, wanted: int, backlog: int) -> None:
+        if self._raylet_error:
+            self._core.fail_class(class_key, self._raylet_error)
+        else:
+            self._carry_out(self.leases.needed(class_key, wanted, backlog))
+
     def _leases_granted(self, message: raylet_pb2.LeasesGranted) -> None:
         for lease in message.leases:
             self.leases.granted(message.class_key, lease.lease_id)
@@ -269,7 +276,8 @@ class Service:
             f"the raylet of this node is gone ({reason}): call aktis.shutdown() and aktis.init() to go on"
         )
         self._complain(str(error))
-        data = encode_error(error)
+        # Tasks that are submitted later ask for leases in vain: they fail when they do.
+        data = self._raylet_error = encode_error(error)
         for class_key in self.leases.class_keys():
             self._core.fail_class(class_key, data)
         self._session.actors.fail_all(data)

@@ -104,6 +104,7 @@ class GcsStream:
         self._unconfirmed: deque[tuple[int, gcs_pb2.ActorReport]] = deque(maxlen=MAX_QUEUED)
         self._drained = asyncio.Event()
         self._leaving = False
+        self._last_failure = ""
         self.state = StreamState.CONNECTING
         self.registered_once = asyncio.Event()
         self.reconnects = 0
@@ -183,16 +184,20 @@ class GcsStream:
         was_up = False
         try:
             stream = gcs_pb2_grpc.GcsStub(channel).NodeStream(None)
-            reply = await self._register(stream)
+            reply, more = await self._register(stream)
             was_up = True
             self._up(reply)
+            for message in more:
+                self._received(message)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(stream), name="gcs stream reader")
                 tasks.create_task(self._write(stream), name="gcs stream writer")
                 tasks.create_task(self._beat(reply), name="heartbeats")
         except* (grpc.RpcError, ConnectionError, TimeoutError, asyncio.InvalidStateError) as group:
-            if was_up:
-                self._log.warning("gcs_connection_lost", error=_reason(group))
+            reason = _reason(group)
+            if was_up or reason != self._last_failure:  # said once, not at every attempt
+                self._log.warning("gcs_connection_lost" if was_up else "gcs_unreachable", error=reason)
+            self._last_failure = reason
         finally:
             await channel.close()
             if was_up:
@@ -204,7 +209,8 @@ class GcsStream:
                 self._move(StreamState.CONNECTING)
         return was_up
 
-    async def _register(self, stream: Any) -> gcs_pb2.NodeRegistered:
+    async def _register(self, stream: Any) -> tuple[gcs_pb2.NodeRegistered, list[gcs_pb2.NodeDown]]:
+        """Return the answer, and what came in one message with it (publications of resumed channels)."""
         self._move(StreamState.REGISTERING)
         async with asyncio.timeout(REGISTER_TIMEOUT_S):
             registration = self._owner.registration()
@@ -213,11 +219,12 @@ class GcsStream:
             reply = await stream.read()
         if not isinstance(reply, gcs_pb2.NodeDown):
             raise ConnectionError("the GCS closed the stream before it answered the registration")
-        if reply.WhichOneof("body") == "refused":
-            self._refused(reply.refused)
-        if reply.WhichOneof("body") != "registered":
-            raise ConnectionError(f"expected an answer to the registration, got {reply.WhichOneof('body')}")
-        return reply.registered
+        first, *more = reply.batch.items if reply.HasField("batch") else (reply,)
+        if first.WhichOneof("body") == "refused":
+            self._refused(first.refused)
+        if first.WhichOneof("body") != "registered":
+            raise ConnectionError(f"expected an answer to the registration, got {first.WhichOneof('body')}")
+        return first.registered, more
 
     def _up(self, reply: gcs_pb2.NodeRegistered) -> None:
         self._move(StreamState.UP)
