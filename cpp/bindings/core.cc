@@ -272,7 +272,9 @@ py::list references(PyCore& self, std::size_t limit) {
   return all;
 }
 
-std::vector<std::uint64_t> reclaim_leases(PyCore& self) { return self.core->reclaim_leases(); }
+std::vector<std::uint64_t> reclaim_leases(PyCore& self, std::uint32_t excess) {
+  return self.core->reclaim_leases(excess);
+}
 
 using Class = py::class_<PyCore>;
 
@@ -378,7 +380,7 @@ void bind_submitting(Class& type) {
       .def("drop_lease", [](PyCore& self, std::uint64_t lease) { return self.core->drop_lease(lease); })
       .def("break_lease", [](PyCore& self, std::uint64_t lease,
                              const std::string& reason) { self.core->break_lease(lease, reason); })
-      .def("reclaim_leases", &reclaim_leases)
+      .def("reclaim_leases", &reclaim_leases, py::arg("excess"))
       .def("fail_class", [](PyCore& self, std::uint64_t key,
                             const py::bytes& error) { return self.core->fail_class(key, view_of(error)); })
       .def(

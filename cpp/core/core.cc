@@ -102,7 +102,7 @@ void Core::connect_plasma(const std::string& address, wire::TimePoint deadline) 
 }
 
 void Core::close() {
-  if (closed_.exchange(true)) return;
+  if (closed_.exchange(true) || reactor_.in_forked_child()) return;
   std::vector<std::shared_ptr<wire::Connection>> open;
   {
     Guard guard(mutex_);

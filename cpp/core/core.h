@@ -203,7 +203,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
 
   void add_lease(std::uint64_t class_key, LeaseId lease, const WorkerId& worker, const std::string& address);
   bool drop_lease(LeaseId lease);
-  std::vector<LeaseId> reclaim_leases();
+  std::vector<LeaseId> reclaim_leases(std::uint32_t excess);
   void break_lease(LeaseId lease, const std::string& reason);
   std::size_t fail_class(std::uint64_t class_key, Bytes error_pickle);
   bool resubmit(const TaskId& task, std::chrono::milliseconds delay);
@@ -294,6 +294,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   ObjectEntry& entry(const ObjectId& id);
   ObjectEntry* find(const ObjectId& id);
   void complete(const ObjectId& id, ObjectEntry& entry);
+  void work_off_resolved();
   void store_inline(const ObjectId& id, std::shared_ptr<const OwnedValue> value, bool is_error);
   void store_plasma(const ObjectId& id, std::uint64_t size_bytes);
   void fetch(const ObjectId& id, ObjectEntry& entry);
@@ -380,6 +381,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::vector<ObjectId> to_remove_;       // from the store, after mutex_ is released
   std::size_t lineage_bytes_ = 0;
   std::deque<TaskId> lineage_order_;
+  std::vector<TaskId> resolved_;  // tasks of which an argument has come; worked off by work_off_resolved()
+  bool working_off_ = false;
   bool tick_armed_ = false;
   bool raylet_lost_ = false;
 

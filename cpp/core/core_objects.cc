@@ -137,7 +137,20 @@ void Core::complete(const ObjectId& id, ObjectEntry& known) {
     known.watched = false;
     events_.push({.kind = EventKind::kObjectReady, .first = id.binary()});
   }
-  for (TaskRecord* task : std::exchange(known.dependents, {})) argument_there(*task);
+  for (const TaskRecord* task : std::exchange(known.dependents, {})) resolved_.push_back(task->id);
+  work_off_resolved();
+}
+
+// By a work list: an error that passes through a chain of a million tasks must not overflow the stack.
+void Core::work_off_resolved() {
+  if (working_off_) return;
+  working_off_ = true;
+  while (!resolved_.empty()) {
+    const TaskId id = resolved_.back();
+    resolved_.pop_back();
+    if (const auto task = tasks_.find(id); task != tasks_.end()) argument_there(*task->second);
+  }
+  working_off_ = false;
 }
 
 // Drops the entry: nobody here (and, for our own objects, nobody anywhere) holds a reference any more.

@@ -4,6 +4,7 @@
 namespace aktis::core {
 
 void Core::drop_reference(const ObjectId& id) {
+  if (reactor_.in_forked_child()) return;  // the counts are the parent's, and a lock may be held for ever
   bool first;
   {
     std::lock_guard guard(drops_mutex_);

@@ -362,9 +362,11 @@ bool Core::drop_lease(LeaseId lease) {
   return scheduling_.drop_lease(lease);
 }
 
-std::vector<LeaseId> Core::reclaim_leases() {
+std::vector<LeaseId> Core::reclaim_leases(std::uint32_t excess) {
   Guard guard(mutex_);
-  return scheduling_.reclaim();
+  auto idle = scheduling_.reclaim(excess);
+  unlock_and_flush(guard);
+  return idle;
 }
 
 void Core::break_lease(LeaseId lease, const std::string& reason) {

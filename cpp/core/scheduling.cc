@@ -127,11 +127,23 @@ void Scheduling::tick(TimePoint now) {
   }
 }
 
-std::vector<LeaseId> Scheduling::reclaim() {
+std::vector<LeaseId> Scheduling::reclaim(std::uint32_t excess) {
   reclaimed_ = true;
   std::vector<LeaseId> idle;
   for (const auto& [id, lease] : leases_) {
     if (lease.in_flight.empty()) idle.push_back(id);
+  }
+  auto to_close = static_cast<std::int64_t>(excess) - static_cast<std::int64_t>(idle.size());
+  for (auto& [id, lease] : leases_) {
+    if (to_close <= 0) break;
+    if (lease.in_flight.empty()) continue;
+    --to_close;
+    if (lease.closing) continue;
+    lease.closing = true;
+    if (lease.in_flight.size() > 1 && !lease.stealing) {
+      lease.stealing = true;
+      outlet_.steal(lease, static_cast<std::uint32_t>(lease.in_flight.size() - 1));
+    }
   }
   return idle;
 }
@@ -170,7 +182,7 @@ Lease* Scheduling::best_lease(Class& cls) const {
   const std::uint32_t limit = depth(cls);
   Lease* best = nullptr;
   for (Lease* lease : cls.leases) {
-    if (lease->blocked || lease->in_flight.size() >= limit) continue;
+    if (lease->blocked || lease->closing || lease->in_flight.size() >= limit) continue;
     if (best == nullptr || lease->in_flight.size() < best->in_flight.size()) best = lease;
     if (best->in_flight.empty()) break;
   }
@@ -212,7 +224,7 @@ void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
                       std::ceil(useful * cls.mean_run_ns / static_cast<double>(config_.lease_worth.count())));
   }
   const bool any_usable =
-      std::any_of(cls.leases.begin(), cls.leases.end(), [](Lease* l) { return !l->blocked; });
+      std::any_of(cls.leases.begin(), cls.leases.end(), [](Lease* l) { return !l->blocked && !l->closing; });
   // Work of a few milliseconds is not worth a second worker, but some worker there must be.
   std::uint32_t wanted = static_cast<std::uint32_t>(std::min(useful, 1e6));
   if (any_usable && cls.queue.empty() && useful <= 1) wanted = 0;
@@ -228,14 +240,14 @@ void Scheduling::settle_idle(Lease& lease, Class& cls, TimePoint now) {
   if (!lease.in_flight.empty()) return;
   lease.idle_since = now;
   steal_for(cls, now);
-  if (!reclaimed_ || lease.idle_reported) return;
+  if ((!reclaimed_ && !lease.closing) || lease.idle_reported) return;
   lease.idle_reported = true;
   outlet_.lease_idle(lease.id);
 }
 
 void Scheduling::steal_for(Class& cls, TimePoint now) {
   const bool someone_idle = std::any_of(cls.leases.begin(), cls.leases.end(), [](const Lease* lease) {
-    return lease->in_flight.empty() && !lease->blocked;
+    return lease->in_flight.empty() && !lease->blocked && !lease->closing;
   });
   if (!someone_idle || !cls.queue.empty()) return;
   Lease* victim = nullptr;

@@ -36,6 +36,7 @@ struct Lease {
   std::deque<TaskRecord*> in_flight;  // in the order pushed
   bool blocked = false;
   bool stealing = false;  // a steal request is under way to this worker
+  bool closing = false;   // goes back to the raylet after the task that it runs
   TimePoint last_progress;
   TimePoint idle_since;
   bool idle_reported = false;
@@ -84,9 +85,10 @@ class Scheduling {
   // Time passes: stuck pipelines are stolen from, idle leases reported.
   void tick(TimePoint now);
 
-  // Others wait for what our leases hold: the idle ones, and from now on until the next lease comes a lease is
-  // reported as soon as it is idle, without its grace time.
-  std::vector<LeaseId> reclaim();
+  // Others wait for what our leases hold: the idle ones, and from now on until the next lease comes a lease
+  // is reported as soon as it is idle, without its grace time. `excess` leases are beyond this job's fair
+  // share: as many go back after the task that they run, whatever is queued.
+  std::vector<LeaseId> reclaim(std::uint32_t excess);
   std::vector<TaskRecord*> queued(std::uint64_t class_key) const;
   Lease* find(LeaseId lease);
   Lease* find_worker(const WorkerId& worker);

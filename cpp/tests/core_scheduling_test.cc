@@ -198,11 +198,27 @@ TEST_F(SchedulingTest, AnIdleLeaseIsReportedOnceAfterItsGrace) {
 TEST_F(SchedulingTest, WhileOthersWaitALeaseIsReportedAsSoonAsItIsIdle) {
   lease(1);
   TaskRecord& task = enqueue();
-  EXPECT_TRUE(scheduling_.reclaim().empty());
+  EXPECT_TRUE(scheduling_.reclaim(0).empty());
   reply(task, microseconds(20));
   EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
   lease(2);  // the others have been served
   EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
+}
+
+TEST_F(SchedulingTest, ALeaseBeyondTheFairShareGoesBackInSpiteOfABacklog) {
+  lease(1);
+  learn(microseconds(20));
+  TaskRecord& running = enqueue();
+  TaskRecord& queued = enqueue();
+  EXPECT_TRUE(scheduling_.reclaim(1).empty());
+  ASSERT_EQ(out_.stolen.size(), 1u);
+  TaskRecord* given[] = {&queued};
+  scheduling_.on_give_back(1, false, given, now_);
+  EXPECT_EQ(queued.state, TaskState::kQueued);
+  EXPECT_EQ(out_.wanted.back(), 1u);
+  reply(running, microseconds(20));
+  EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
+  EXPECT_EQ(queued.state, TaskState::kQueued);
 }
 
 TEST_F(SchedulingTest, ALeaseWithWorkIsNotDropped) {

@@ -200,7 +200,7 @@ class Service:
         self._carry_out(self.leases.broken(lease_id))
 
     def _reclaim_idle(self, message: raylet_pb2.ReclaimIdle) -> None:
-        self._carry_out(self.leases.reclaim(self._core.reclaim_leases()))
+        self._carry_out(self.leases.reclaim(self._core.reclaim_leases(message.excess)))
 
     # ---- failed tasks ----
 
