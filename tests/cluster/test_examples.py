@@ -87,8 +87,11 @@ def test_wordcount_is_right_shared_and_timed(tmp_path: Path) -> None:
     assert mapped["size_bytes"] == document["size_bytes"]
     assert mapped["tasks"] == mapped["in_place"] == document["progress"]["shuffle"]["tasks"]
     assert document["progress"]["reduce"]["tasks"] == 3
-    names = {event.get("name", "") for event in json.loads(timeline.read_text())}
+    events = json.loads(timeline.read_text())
+    names = {event.get("name", "") for event in events}
     assert any("map_and_shuffle" in name for name in names)
+    # The last stage too, which had ended only just before.
+    assert sum(event.get("name", "").endswith("reduce") for event in events) == 3
 
 
 def test_every_row_of_the_microbenchmark_runs(tmp_path: Path) -> None:

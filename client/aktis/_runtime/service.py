@@ -64,6 +64,7 @@ class Service:
             "lease_lost": self._lease_lost,
             "reclaim_idle": self._reclaim_idle,
             "publication": self._publication,
+            "flush_events": self._flush_events,
         }
         self.on_event: dict[int, Callable[..., None]] = {
             _core.EVENT_CONTROL: self._control,
@@ -147,6 +148,10 @@ class Service:
                 self._session.actors.heard(message.actor)
         elif message.HasField("error") and message.error.job_id == self._session.job_id:
             self._complain(message.error.message)
+
+    def _flush_events(self, message: raylet_pb2.FlushEvents) -> None:
+        self._core.flush_events()
+        self._session.control.notify(events_flushed=raylet_pb2.EventsFlushed(round=message.round))
 
     # ---- leases ----
 

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any, Final
 
 from aktis._common.resources import ResourceSet
-from aktis._proto import common_pb2, gcs_pb2
+from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
 from aktis._runtime import current
 from aktis._runtime.session import Session
 
@@ -65,11 +65,16 @@ def _sum(amounts: Any) -> dict[str, float]:
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     """Return what ran where and when, in the trace format of Chrome (chrome://tracing, ui.perfetto.dev).
 
+    Every task that has ended on this node is there, unless there were so many that the oldest were dropped;
+    events of other nodes arrive within about a second.
+
     Args:
         filename: Write it there as JSON instead of returning it.
     """
     session = current.require()
     session.core.flush_events()
+    # The workers of this node send what they have kept, so that a task that is over is in the trace.
+    session.control.call(raylet_pb2.ClientMessage(collect_events=raylet_pb2.CollectEvents()))
     request = gcs_pb2.ListTaskEventsRequest(job_id=session.job_id)
     reply = session.control.gcs("ListTaskEvents", request, gcs_pb2.ListTaskEventsReply)
     events = chrome_trace(reply.batch)

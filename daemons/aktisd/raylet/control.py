@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from aktisd.raylet import messages as events
 from aktisd.raylet.causes import Cause
+from aktisd.raylet.event_collection import EventCollection
 from aktisd.raylet.resources import check_request
 
 MAX_WANTED: Final = 1_000_000
@@ -27,6 +28,7 @@ MAX_RETURNED: Final = 100_000
 CALL_TIMEOUT_S: Final = 30.0
 MAX_CALL_TIMEOUT_S: Final = 3600.0
 ASK_DEATH_TIMEOUT_S: Final = 2.0
+COLLECT_TIMEOUT_S: Final = 1.0
 
 Message = raylet_pb2.ClientMessage
 Reply = raylet_pb2.RayletMessage
@@ -127,6 +129,9 @@ class ControlOwner(Protocol):
     def ask_death(self, worker_id: bytes, answer: Callable[[Cause | None], None], timeout_s: float) -> None:
         """Find out why a process died."""
 
+    def call_later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something on the loop later."""
+
 
 class Control:
     """See the module. The transport calls on_open, on_frame and on_closed."""
@@ -137,6 +142,7 @@ class Control:
         self._sessions: dict[WirePeer, Session] = {}
         self._by_id: dict[bytes, Session] = {}
         self._drivers: dict[bytes, Session] = {}
+        self._collection = EventCollection()
         self.protocol_errors = 0
         any_client = frozenset({Who.DRIVER, Who.WORKER})
         new, worker, template = frozenset({Who.NEW}), frozenset({Who.WORKER}), frozenset({Who.TEMPLATE})
@@ -151,6 +157,8 @@ class Control:
             "actor_started": (worker, self._actor_started),
             "exiting": (worker, self._exiting),
             "task_events": (any_client, self._task_events),
+            "collect_events": (any_client, self._collect_events),
+            "events_flushed": (worker, self._events_flushed),
             "gcs_call": (any_client, self._gcs_call),
             "subscribe": (any_client, self._subscribe),
             "kill_worker": (any_client, self._kill_worker),
@@ -196,6 +204,7 @@ class Control:
         who, session.who = session.who, Who.GONE
         self._by_id.pop(session.worker_id, None)
         self._log.debug("client_disconnected", pid=session.pid, role=who.name, reason=reason)
+        self._collection.gone(session.worker_id)
         if who in (Who.DRIVER, Who.WORKER):
             self._owner.unsubscribe(session)
             self._owner.submit(events.ClientGone(session.worker_id))
@@ -364,6 +373,22 @@ class Control:
 
     def _task_events(self, session: Session, message: common_pb2.TaskEventBatch, request_id: int) -> None:
         self._owner.task_events(message)
+
+    def _collect_events(self, session: Session, message: raylet_pb2.CollectEvents, request_id: int) -> None:
+        def done() -> None:
+            if session.who is not Who.GONE:
+                self._acknowledge(session, request_id)
+
+        workers = [other for other in self._by_id.values() if other.who is Who.WORKER]
+        number = self._collection.begin((other.worker_id for other in workers), done)
+        if number is None:
+            return
+        for other in workers:
+            other.send_message(Reply(flush_events=raylet_pb2.FlushEvents(round=number)))
+        self._owner.call_later(COLLECT_TIMEOUT_S, lambda: self._collection.expire(number))
+
+    def _events_flushed(self, session: Session, message: raylet_pb2.EventsFlushed, request_id: int) -> None:
+        self._collection.answered(session.worker_id, message.round)
 
     def _gcs_call(self, session: Session, message: raylet_pb2.GcsCall, request_id: int) -> None:
         if request_id == 0:

@@ -358,6 +358,10 @@ class Raylet:
         """Pass task events on."""
         self.gcs.add_task_events(batch)
 
+    def call_later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something on the loop later."""
+        self._loop.call_later(delay_s, action)
+
     def subscribe(self, session: Session, request: raylet_pb2.Subscribe) -> None:
         """Deliver a channel's publications; ValueError when there is no such channel."""
 
