@@ -34,6 +34,7 @@ void Core::set_accepting(bool accepting) {
 
 int Core::task_fd() {
   Guard guard(mutex_);
+  baton_.set_watched();
   return bell_.open(reactor_.fd());
 }
 

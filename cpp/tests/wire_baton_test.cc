@@ -303,6 +303,48 @@ TEST(BatonTest, PollNowRunsOneRoundUnlessAnotherThreadPolls) {
   leading.join();
 }
 
+TEST(BatonTest, AWatchingLoopHasTheFirstTurn) {
+  Reactor reactor;
+  Baton baton(reactor, std::chrono::seconds(5));
+  int heard = 0;
+  auto bell = Bell::hang(reactor, [&] { ++heard; });
+  baton.set_watched();
+  ServiceThread service(baton);
+  for (int i = 1; i <= 100; ++i) {
+    bell->ring();
+    reactor.wait_readable(far());
+    ASSERT_TRUE(baton.poll_now());
+    ASSERT_EQ(heard, i);
+  }
+  EXPECT_EQ(baton.statistics().service_polls, 0u);
+}
+
+TEST(BatonTest, WhatAWatchingLoopLeavesAloneIsPolledAfterTheLinger) {
+  Reactor reactor;
+  Baton baton(reactor, kLinger);
+  std::atomic<int> heard{0};
+  auto bell = Bell::hang(reactor, [&] { ++heard; });
+  baton.set_watched();
+  ServiceThread service(baton);
+  for (int i = 1; i <= 3; ++i) {
+    const TimePoint rung = Clock::now();
+    bell->ring();
+    ASSERT_TRUE(eventually([&] { return heard.load() == i; }));
+    EXPECT_GE(Clock::now() - rung, kLinger - microseconds(100));
+  }
+  EXPECT_EQ(baton.statistics().user_polls, 0u);
+}
+
+TEST(BatonTest, AServiceThreadThatOnlyWatchesIsWokenByItsCompletion) {
+  Reactor reactor;
+  Baton baton(reactor, kLinger);
+  baton.set_watched();
+  Waiter waiter;
+  std::thread serving([&] { EXPECT_TRUE(baton.serve(waiter, far())); });
+  waiter.complete();
+  serving.join();
+}
+
 TEST(BatonTest, AForkedChildIsToldInsteadOfHanging) {
   Reactor reactor;
   Baton baton(reactor, kLinger);

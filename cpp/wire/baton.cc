@@ -26,7 +26,9 @@ void Waiter::complete() {
     const std::lock_guard lock(baton.mutex_);
     // The wait may have ended, by its deadline, before the lock was ours.
     if (!state_.compare_exchange_strong(seen, kCompleted, std::memory_order_acq_rel)) continue;
-    if (baton.leader_ != this) {
+    if (baton.watcher_ == this) {
+      baton.reactor_.interrupt();
+    } else if (baton.leader_ != this) {
       wake_.notify_one();
     } else if (baton.reactor_.polling_here()) {
       baton.reactor_.skip_wait();
@@ -137,9 +139,29 @@ bool Baton::serve(Waiter& waiter, TimePoint deadline) {
   if (!begin(waiter)) return true;
   while (!waiter.completed() && Clock::now() < deadline) {
     park(waiter, deadline, lock);
-    if (!held_ && !waiter.completed() && Clock::now() < deadline) lead(waiter, deadline, lock, true);
+    if (held_ || waiter.completed() || Clock::now() >= deadline) continue;
+    if (!watched_) {
+      lead(waiter, deadline, lock, true);
+    } else if (leave_first_turn(waiter, deadline, lock)) {
+      poll_once(lock, statistics_.service_polls);
+    }
   }
   return end(waiter);
+}
+
+// Waits until there is something to poll and for `linger` more; true when nobody has polled it by then.
+bool Baton::leave_first_turn(Waiter& waiter, TimePoint deadline, Lock& lock) {
+  const std::uint64_t tenure = tenures_;
+  watcher_ = &waiter;
+  lock.unlock();
+  reactor_.wait_readable(deadline);
+  lock.lock();
+  watcher_ = nullptr;
+  const TimePoint until = std::min(deadline, Clock::now() + linger_);
+  while (tenures_ == tenure && !waiter.completed() &&
+         sleep(waiter.wake_, lock, until) == std::cv_status::no_timeout) {
+  }
+  return tenures_ == tenure && !held_ && !waiter.completed() && Clock::now() < deadline;
 }
 
 // Sleeps until the baton has been free for `linger`, or the waiter is completed or timed out. While short
@@ -164,24 +186,34 @@ void Baton::park(Waiter& waiter, TimePoint deadline, Lock& lock) {
   }
 }
 
+// One round without waiting; the baton is free.
+void Baton::poll_once(Lock& lock, std::uint64_t& polls) {
+  held_ = true;
+  ++tenures_;
+  ++polls;
+  struct Release {
+    Baton& baton;
+    Lock& lock;
+    ~Release() {
+      if (!lock.owns_lock()) lock.lock();
+      baton.pass_on();
+    }
+  } const release{*this, lock};
+  lock.unlock();
+  reactor_.poll(TimePoint{});  // long past: does not wait
+}
+
 bool Baton::poll_now() {
   reactor_.check_process();
   Lock lock(mutex_);
   if (held_) return false;
-  held_ = true;
-  ++tenures_;
-  ++statistics_.user_polls;
-  lock.unlock();
-  try {
-    reactor_.poll(TimePoint{});  // long past: does not wait
-  } catch (...) {
-    lock.lock();
-    pass_on();
-    throw;
-  }
-  lock.lock();
-  pass_on();
+  poll_once(lock, statistics_.user_polls);
   return true;
+}
+
+void Baton::set_watched() {
+  const Lock lock(mutex_);
+  watched_ = true;
 }
 
 Baton::Statistics Baton::statistics() const {

@@ -60,6 +60,10 @@ class Baton {
   // One round without waiting, for an event loop that watches reactor.fd(). False when another thread
   // is polling.
   bool poll_now();
+  // From now on an event loop watches reactor.fd() and calls poll_now(). The service thread then only polls
+  // what the loop has left alone for `linger`, because it runs user code: otherwise the two would race for
+  // every frame, and the loop would need another thread's help for what it can do by itself.
+  void set_watched();
 
   // Statistics for tests and metrics: rounds polled by users, by the service thread; how often the baton
   // was passed to a thread that slept; how often the service thread woke while it was parked.
@@ -80,6 +84,8 @@ class Baton {
   bool follow(Waiter& waiter, TimePoint deadline, Lock& lock);
   void lead(Waiter& waiter, TimePoint deadline, Lock& lock, bool service);
   void park(Waiter& waiter, TimePoint deadline, Lock& lock);
+  bool leave_first_turn(Waiter& waiter, TimePoint deadline, Lock& lock);
+  void poll_once(Lock& lock, std::uint64_t& polls);
   void pass_on();
 
   Reactor& reactor_;
@@ -92,7 +98,10 @@ class Baton {
   std::uint64_t tenures_ = 0;     // how often the baton was taken
   TimePoint released_at_;         // when it became free last
   std::list<Waiter*> followers_;  // oldest first
-  Waiter* parked_ = nullptr;      // the service thread's waiter while it sleeps until a long tenure ends
+  bool watched_ = false;          // by an event loop
+  Waiter* watcher_ =
+      nullptr;  // the service thread's waiter while it looks at the descriptor without the baton
+  Waiter* parked_ = nullptr;  // the service thread's waiter while it sleeps until a long tenure ends
   Statistics statistics_;
 };
 

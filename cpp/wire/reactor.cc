@@ -6,6 +6,7 @@
 //   comes; after a cancelled one it may fire for nothing, once.
 #include "wire/reactor.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -375,6 +376,15 @@ int Reactor::fd() const {
   const bool work = impl_->pending_.load() || impl_->deferred_.load();
   if (work) impl_->wake();
   return impl_->epoll_.get();
+}
+
+void Reactor::wait_readable(TimePoint deadline) const {
+  pollfd entry{fd(), POLLIN, 0};
+  const auto left = deadline - Clock::now();
+  if (left <= Clock::duration::zero()) return;
+  const timespec timeout = to_timespec(std::min<std::chrono::nanoseconds>(left, std::chrono::hours(24)));
+  // A signal ends the wait early: the caller looks again.
+  ::ppoll(&entry, 1, &timeout, nullptr);
 }
 
 }  // namespace aktis::wire

@@ -70,6 +70,8 @@ class Reactor {
 
   // The epoll descriptor: readable when poll() would find something. An asyncio loop may watch it.
   int fd() const;
+  // Waits until fd() is readable, without polling; at most until the deadline. Any thread.
+  void wait_readable(TimePoint deadline) const;
 
  private:
   struct Impl;

@@ -1,0 +1,37 @@
+"""What workers print, as the driver shows it."""
+
+import pytest
+from aktis._proto import raylet_pb2
+from aktis._runtime.logs import format_line, print_batch
+
+
+def test_a_line_says_who_printed_it() -> None:
+    line = raylet_pb2.LogLine(text="hello", pid=7, label="f")
+    assert format_line(line, colour=False) == "(f pid=7) hello"
+    assert format_line(raylet_pb2.LogLine(text="x", pid=7), colour=False) == "(worker pid=7) x"
+
+
+def test_a_repeated_line_says_how_often() -> None:
+    line = raylet_pb2.LogLine(text="hello", pid=7, label="f", repeats=3)
+    assert format_line(line, colour=False).endswith("hello [repeated 3 times]")
+
+
+def test_colours_tell_processes_apart_and_leave_the_text_alone() -> None:
+    line = raylet_pb2.LogLine(text="hello", pid=7, label="f")
+    assert format_line(line, colour=True).endswith("m(f pid=7)\x1b[0m hello")
+    assert format_line(line, colour=True) == format_line(line, colour=True)
+
+
+def test_lines_go_where_they_came_from(capsys: pytest.CaptureFixture[str]) -> None:
+    batch = raylet_pb2.LogBatch(
+        lines=[
+            raylet_pb2.LogLine(text="out", pid=1, label="f"),
+            raylet_pb2.LogLine(text="err", pid=1, label="f", is_stderr=True),
+        ],
+        dropped=5,
+    )
+    print_batch(batch)
+    shown = capsys.readouterr()
+    assert shown.out == "(f pid=1) out\n"
+    assert "(f pid=1) err\n" in shown.err
+    assert "5 lines" in shown.err
