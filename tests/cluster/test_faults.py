@@ -356,3 +356,27 @@ use()   # a new session works
         )
     )
     assert text.split() == ["1", "lost", "lost"] * 2
+
+
+def test_the_socket_of_a_dead_process_goes_with_it(sandbox: Sandbox) -> None:
+    text = output(
+        run_program(
+            sandbox,
+            """
+import aktis, os
+from pathlib import Path
+with aktis.init(address="local", num_cpus=1) as context:
+    @aktis.remote(max_restarts=1, max_task_retries=1)
+    class Actor:
+        def name(self): return aktis.get_runtime_context().get_worker_id()
+        def leave(self): os._exit(1)
+    actor = Actor.remote()
+    socket = Path(context["session_dir"], "sock", aktis.get(actor.name.remote()) + ".sock")
+    print(socket.exists())
+    actor.leave.options(max_task_retries=0).remote()
+    aktis.get(actor.name.remote())      # answered by the next incarnation
+    print(socket.exists())
+""",
+        )
+    )
+    assert text.split() == ["True", "False"]

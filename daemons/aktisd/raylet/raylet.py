@@ -127,6 +127,8 @@ class Raylet:
                 await self.processes.wait_all_gone()
         except TimeoutError:
             self._log.error("workers_survive", pids=self.processes.pids())
+        for worker in self.logic.pool:
+            self._remove_socket(worker.worker_id)
         proc.kill_sessions(set(self.processes.pids()))
         for pid in proc.descendants():
             proc.kill_one(pid)
@@ -227,10 +229,15 @@ class Raylet:
         self.deaths_total[kind] += 1
         self._log.info("worker_ended", pid=ended.cause.pid, cause=kind, reason=ended.cause.message)
         if ended.worker_id:
+            self._remove_socket(ended.worker_id)
             self.deaths.record(ended.worker_id, ended.cause)
             self.frees.add(ended.worker_id)
             gone = gcs_pb2.ProcessDied(worker_id=ended.worker_id, cause=ended.cause)
             self.gcs.send(gcs_pb2.NodeUp(process_died=gone))
+
+    def _remove_socket(self, worker_id: bytes) -> None:
+        """A process that was killed, or that left without cleaning up, leaves its socket behind."""
+        self._context.layout.worker_socket(worker_id).unlink(missing_ok=True)
 
     # ---- processes ----
 
@@ -320,6 +327,7 @@ class Raylet:
         self._log.info("driver_gone", job=session.job_id, pid=session.pid)
         self.lines.forget(session.job_id)
         died = cause(Kind.EXITED, f"the driver (pid {session.pid}) disconnected")
+        self._remove_socket(session.worker_id)
         self.deaths.record(session.worker_id, died)
         self.frees.add(session.worker_id)
         self.job_without_driver(session.job_id)
