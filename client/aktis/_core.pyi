@@ -12,9 +12,9 @@ __version__: Final[str]
 PROTOCOL_MAJOR: Final[int]
 PROTOCOL_MINOR: Final[int]
 
-T = TypeVar("T", covariant=True)
+_T_co = TypeVar("_T_co", covariant=True)
 
-class ObjectRef(Generic[T]):
+class ObjectRef(Generic[_T_co]):
     """A reference to an immutable object that a task returned or that put() stored."""
 
     def binary(self) -> bytes:
@@ -27,8 +27,8 @@ class ObjectRef(Generic[T]):
     def __hash__(self) -> int: ...
     def __eq__(self, other: object) -> bool: ...
     # Set by aktis._runtime.refs when it is imported:
-    def __await__(self) -> Generator[Any, None, T]: ...
-    def future(self) -> Future[T]: ...
+    def __await__(self) -> Generator[Any, None, _T_co]: ...
+    def future(self) -> Future[_T_co]: ...
 
 class TaskTemplate:
     """What all calls of one remote function (or actor method) with the same options share.
@@ -195,9 +195,9 @@ class Core:
     def break_lease(self, lease_id: int, reason: str) -> None:
         """The raylet took it back: its tasks are lost (EVENT_TASK_LOST) or queued again."""
     def reclaim_leases(self, excess: int) -> list[int]:
-        """Others wait for resources: the leases that are idle. From now on until the next lease comes, one that
-        goes idle is reported (EVENT_LEASE_IDLE) at once, not after its grace time. `excess` leases are beyond
-        the job's fair share: so many become idle after the task that they run, whatever is queued."""
+        """Others wait for resources: the leases that are idle. From now on until the next lease comes, one
+        that goes idle is reported (EVENT_LEASE_IDLE) at once, not after its grace time. `excess` leases are
+        beyond the job's fair share: so many become idle after the task that they run, whatever is queued."""
     def fail_class(self, class_key: int, error: bytes) -> int:
         """Fail every queued task of a class (e.g. unschedulable); the number of tasks."""
     def resubmit(self, task_id: bytes, delay_ms: int = 0) -> bool: ...
@@ -258,7 +258,7 @@ CANCEL_UNKNOWN: Final[int]
 CANCEL_DONE: Final[int]
 CANCEL_SENT: Final[int]
 
-def collect_references(function: Callable[[], T]) -> tuple[T, list[ObjectRef[Any]]]:
+def collect_references(function: Callable[[], _T_co]) -> tuple[_T_co, list[ObjectRef[Any]]]:
     """Run `function`; the references that were pickled during it are collected instead of leaked."""
 
 def rebuild_reference(object_id: bytes, owner_worker_id: bytes, owner_node_id: bytes) -> ObjectRef[Any]:
@@ -466,7 +466,7 @@ class PlasmaClient:
     def sync(self, timeout_s: float = 10.0) -> bool:
         """Wait until the store has taken in everything sent before; False when it did not in time."""
 
-class testing:
+class testing:  # noqa: N801 - a submodule; a single stub file can only write it as a class
     """The submodule aktis._core.testing: parts of the core for tests without sockets. Ids are raw bytes."""
 
     class ReferenceTable:

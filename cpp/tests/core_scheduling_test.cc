@@ -1,6 +1,7 @@
 // The owner's scheduling of tasks on leases, with an outlet that records and a clock of its own.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <set>
@@ -241,88 +242,124 @@ TEST_F(SchedulingTest, ALateReplyOfABrokenLeaseIsIgnored) {
   EXPECT_EQ(task.state, TaskState::kSuspended);
 }
 
-// Random schedules of everything that can happen; every task ends exactly once, none is forgotten.
-TEST_F(SchedulingTest, RandomSchedulesLoseNothing) {
+// Everything that can happen to a scheduling class, in random order.
+class RandomHistory {
+ public:
+  explicit RandomHistory(std::uint32_t seed) : random_(seed) {}
+
+  void step() {
+    now_ += microseconds(random_() % 2000);
+    switch (random_() % 7) {
+      case 0:
+      case 1:
+        enqueue();
+        break;
+      case 2:
+        add_lease();
+        break;
+      case 3:
+        reply_one();
+        break;
+      case 4:
+        give_back();
+        break;
+      case 5:
+        break_lease();
+        break;
+      case 6:
+        scheduling_.tick(now_);
+        break;
+    }
+    scheduling_.validate();
+  }
+
+  // Replies come until every task has ended; false when some never do.
+  bool drain() {
+    for (int round = 0; round < 10000; ++round) {
+      // No lease, or every lease may be blocked: the demand that was sent brings another.
+      if (leases_.empty() || !reply_all()) {
+        if (all_finished()) return true;
+        add_lease();
+      }
+    }
+    return all_finished();
+  }
+
+ private:
+  const auto& in_flight(LeaseId id) { return scheduling_.find(id)->in_flight; }
+
+  void enqueue() {
+    auto task = std::make_unique<TaskRecord>();
+    auto shape = std::make_shared<TaskTemplate>();
+    shape->class_key = 1;
+    shape->max_retries = 3;
+    task->shape = shape;
+    task->id = TaskId::random();
+    scheduling_.enqueue(*task, now_);
+    tasks_.push_back(std::move(task));
+  }
+
+  void add_lease() {
+    leases_.insert(next_);
+    scheduling_.add_lease(1, next_++, WorkerId::random(), now_);
+  }
+
+  void reply(LeaseId id, Nanoseconds run_time) {
+    TaskRecord* task = in_flight(id).front();
+    scheduling_.on_reply(*task, run_time, now_);
+    task->change(TaskState::kFinished);
+  }
+
+  void reply_one() {
+    const auto busy = std::ranges::find_if(leases_, [this](LeaseId id) { return !in_flight(id).empty(); });
+    if (busy != leases_.end()) reply(*busy, microseconds(random_() % 3000));
+  }
+
+  bool reply_all() {
+    bool any = false;
+    for (LeaseId id : leases_) {
+      for (; !in_flight(id).empty(); any = true) reply(id, microseconds(10));
+    }
+    return any;
+  }
+
+  // The worker keeps the task that it runs and gives back the others.
+  void give_back() {
+    if (leases_.empty()) return;
+    const LeaseId id = *leases_.begin();
+    std::vector<TaskRecord*> given(in_flight(id).begin(), in_flight(id).end());
+    if (!given.empty()) given.erase(given.begin());
+    scheduling_.on_give_back(id, random_() % 2 == 0, given, now_);
+  }
+
+  void break_lease() {
+    if (leases_.size() <= 2) return;
+    const LeaseId id = *leases_.begin();
+    leases_.erase(id);
+    scheduling_.on_lease_broken(id, "killed", now_);
+    for (TaskRecord* task : std::exchange(out_.lost, {})) scheduling_.enqueue(*task, now_, true);
+  }
+
+  bool all_finished() const {
+    return std::ranges::all_of(tasks_, [](const auto& task) { return task->state == TaskState::kFinished; });
+  }
+
+  std::mt19937 random_;
+  Recorder out_;
+  Scheduling scheduling_{out_, {}};
+  TimePoint now_{seconds(1000)};
+  std::vector<std::unique_ptr<TaskRecord>> tasks_;
+  std::set<LeaseId> leases_;
+  LeaseId next_ = 1;
+};
+
+// Every task ends exactly once (its table of states sees to that), none is forgotten.
+TEST(SchedulingHistoryTest, RandomSchedulesLoseNothing) {
   for (std::uint32_t seed = 0; seed < 200; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
-    std::mt19937 random(seed);
-    Recorder out;
-    Scheduling scheduling(out, {});
-    std::vector<TaskRecord*> open;
-    std::set<LeaseId> leases;
-    LeaseId next = 1;
-    for (int step = 0; step < 300; ++step) {
-      now_ += microseconds(random() % 2000);
-      const auto in_flight = [&](LeaseId id) { return scheduling.find(id)->in_flight; };
-      switch (random() % 7) {
-        case 0:
-        case 1: {
-          TaskRecord& task = make_task();
-          open.push_back(&task);
-          scheduling.enqueue(task, now_);
-          break;
-        }
-        case 2:
-          leases.insert(next);
-          scheduling.add_lease(1, next++, WorkerId::random(), now_);
-          break;
-        case 3:
-          for (LeaseId id : leases) {
-            if (in_flight(id).empty()) continue;
-            TaskRecord* task = in_flight(id).front();
-            scheduling.on_reply(*task, microseconds(random() % 3000), now_);
-            task->change(TaskState::kFinished);
-            break;
-          }
-          break;
-        case 4:
-          if (!leases.empty()) {
-            const LeaseId id = *leases.begin();
-            std::vector<TaskRecord*> given;
-            const auto tasks = in_flight(id);
-            for (std::size_t i = 1; i < tasks.size(); ++i) given.push_back(tasks[i]);
-            scheduling.on_give_back(id, random() % 2 == 0, given, now_);
-          }
-          break;
-        case 5:
-          if (leases.size() > 2) {
-            const LeaseId id = *leases.begin();
-            leases.erase(id);
-            scheduling.on_lease_broken(id, "killed", now_);
-            for (TaskRecord* task : std::exchange(out.lost, {})) scheduling.enqueue(*task, now_, true);
-          }
-          break;
-        case 6:
-          scheduling.tick(now_);
-          break;
-      }
-      scheduling.validate();
-    }
-    for (int round = 0; round < 10000; ++round) {
-      if (leases.empty()) {
-        leases.insert(next);
-        scheduling.add_lease(1, next++, WorkerId::random(), now_);
-      }
-      bool any = false;
-      for (LeaseId id : leases) {
-        while (!scheduling.find(id)->in_flight.empty()) {
-          TaskRecord* task = scheduling.find(id)->in_flight.front();
-          scheduling.on_reply(*task, microseconds(10), now_);
-          task->change(TaskState::kFinished);
-          any = true;
-        }
-      }
-      if (!any) {
-        const bool done = std::all_of(open.begin(), open.end(), [](const TaskRecord* task) {
-          return task->state == TaskState::kFinished;
-        });
-        if (done) break;
-        // Every lease may be blocked: the demand that it sent brings another.
-        leases.insert(next);
-        scheduling.add_lease(1, next++, WorkerId::random(), now_);
-      }
-    }
-    for (const TaskRecord* task : open) ASSERT_EQ(task->state, TaskState::kFinished);
+    RandomHistory history(seed);
+    for (int step = 0; step < 300; ++step) history.step();
+    ASSERT_TRUE(history.drain());
   }
 }
 
