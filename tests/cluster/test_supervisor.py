@@ -68,6 +68,7 @@ def test_start_and_stop_in_order(sandbox: Sandbox) -> None:
     started = start(sandbox, {})
     report = started.report()
     assert report["status"] == "ready"
+    assert started.record("supervisor").state == "running"
     assert [daemon["name"] for daemon in report["daemons"]] == list(DAEMONS)
     titles = {process.command for process in sandbox.processes()}
     assert {"aktis-raylet", "aktis-plasma", "aktis-gcs"} <= titles

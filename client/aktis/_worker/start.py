@@ -9,7 +9,7 @@ class WorkerStart:
 
     The worker connects to ``raylet_address`` as role WORKER with ``worker_id`` as its sender id, listens on
     ``unix:{sockets_dir}/{worker_id.hex()}.sock`` and sends RegisterWorker with ``start_token``. It must do so
-    before the raylet's start-up deadline (``raylet.workers.startup_timeout_s``) or it is killed.
+    before the raylet's start-up deadline (``raylet.workers.start_timeout_s``) or it is killed.
     """
 
     start_token: int

@@ -11,7 +11,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -260,8 +260,10 @@ class Supervisor:
     def _report_ready(self) -> None:
         records = [DaemonRecord.read(self._layout.daemon_record(name)) for name in self._children]
         daemons = [asdict(record) for record in records if record is not None]
+        assert self._record is not None
+        self._record = replace(self._record, state="running")
+        self._record.write(self._record_path)
         if self._options.current_file is not None:
-            assert self._record is not None
             cluster = CurrentCluster(str(self._layout.root), self._record.pid, self._record.start_ticks)
             cluster.write(self._options.current_file)
         self._report({"status": "ready", "session_dir": str(self._layout.root), "daemons": daemons})
