@@ -37,9 +37,7 @@ def memory_within(meminfo: str, memory_max: str | None) -> int:
     """Bytes of memory under ``/proc/meminfo`` and a cgroup v2 ``memory.max``."""
     match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
     if match is None:
-        raise ValueError(
-            "no MemTotal in /proc/meminfo: set raylet.memory_bytes in the configuration"
-        )
+        raise ValueError("no MemTotal in /proc/meminfo: set raylet.memory_bytes in the configuration")
     total = int(match[1]) * 1024
     if memory_max and memory_max.strip().isdigit():
         return min(total, int(memory_max))
