@@ -158,6 +158,26 @@ def test_the_first_use_starts_a_cluster(sandbox: Sandbox) -> None:
     assert output(run_program(sandbox, program)).strip() == "5"
 
 
+def test_an_idle_worker_stays_as_long_as_its_objects_are_in_use(sandbox: Sandbox) -> None:
+    program = """
+import aktis, os, select
+aktis.init(address="local", num_cpus=1, _system_config={
+    "raylet.workers.idle_timeout_s": 0.2, "raylet.workers.prestart": 0})
+@aktis.remote
+def make():
+    return aktis.put("kept"), os.getpid()
+def gone(pid, timeout_s):
+    return bool(select.select([os.pidfd_open(pid)], [], [], timeout_s)[0])
+ref, pid = aktis.get(make.remote())
+print(gone(pid, 5), aktis.get(ref, timeout=10))
+del ref
+print(gone(pid, 20))
+"""
+    finished = run_program(sandbox, program)
+    assert output(finished).split() == ["False", "kept", "True"]
+    assert finished.stderr.count("and stays: it owns 1 objects") == 1
+
+
 def test_workers_print_to_the_driver(sandbox: Sandbox) -> None:
     program = """
 import aktis, sys, time

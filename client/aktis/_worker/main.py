@@ -61,6 +61,7 @@ class _Worker:
         self._devices = Devices()
         self._orders: queue.SimpleQueue[raylet_pb2.RunActor | None] = queue.SimpleQueue()
         self._assigned = False
+        self._said_that_it_stays = False
         self._plain: PlainExecutor | None = None
         self._actor: ActorProcess | None = None
         # Nothing is executed before the environment of the first lease is set.
@@ -123,11 +124,14 @@ class _Worker:
             return False
         owned = self._session.core.statistics()["owned_objects"]
         if owned > 0:
-            print(
-                f"aktis: this worker was asked to end ({cause.message}) and stays: it owns {owned} objects "
-                "that are still in use",
-                file=sys.stderr,
-            )
+            self._session.control.notify(staying=raylet_pb2.Staying(owned_objects=owned))
+            if not self._said_that_it_stays:
+                self._said_that_it_stays = True
+                print(
+                    f"aktis: this worker was asked to end ({cause.message}) and stays: "
+                    f"it owns {owned} objects that are still in use",
+                    file=sys.stderr,
+                )
         return owned > 0
 
     def _leave_after_task(self, plain: PlainExecutor, cause: common_pb2.DeathCause) -> None:

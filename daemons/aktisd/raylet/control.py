@@ -156,6 +156,7 @@ class Control:
             "set_blocked": (worker, self._set_blocked),
             "actor_started": (worker, self._actor_started),
             "exiting": (worker, self._exiting),
+            "staying": (worker, self._staying),
             "task_events": (any_client, self._task_events),
             "collect_events": (any_client, self._collect_events),
             "events_flushed": (worker, self._events_flushed),
@@ -370,6 +371,9 @@ class Control:
     def _exiting(self, session: Session, message: raylet_pb2.Exiting, request_id: int) -> None:
         self._owner.submit(events.WorkerEnding(session.worker_id, message.cause))
         self._acknowledge(session, request_id)
+
+    def _staying(self, session: Session, message: raylet_pb2.Staying, request_id: int) -> None:
+        self._owner.submit(events.WorkerStays(session.worker_id))
 
     def _task_events(self, session: Session, message: common_pb2.TaskEventBatch, request_id: int) -> None:
         self._owner.task_events(message)

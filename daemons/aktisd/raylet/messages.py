@@ -92,6 +92,13 @@ class WorkerJoined:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStays:
+    """An idle worker was asked to end and does not, because objects that it owns are in use."""
+
+    worker_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerEnding:
     """A worker announces that it is about to exit on purpose."""
 
@@ -167,6 +174,7 @@ Event = (
     | Forked
     | WorkerJoined
     | WorkerEnding
+    | WorkerStays
     | WorkerDied
     | TemplateLost
     | ActorWanted
@@ -194,6 +202,13 @@ class EndWorker:
     cause: common_pb2.DeathCause | None
     force: bool
     graceful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpareWorker:
+    """Take back a polite EndWorker: the process lives on."""
+
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +289,7 @@ class ProcessEnded:
 Instruction = (
     ForkWorkers
     | EndWorker
+    | SpareWorker
     | Grant
     | TellPending
     | TellLost

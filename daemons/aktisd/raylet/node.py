@@ -30,6 +30,7 @@ from aktisd.raylet.messages import (
     WorkerDied,
     WorkerEnding,
     WorkerJoined,
+    WorkerStays,
 )
 from aktisd.raylet.resources import Amounts, Ledger
 from aktisd.raylet.scheduler import Scheduler
@@ -59,6 +60,7 @@ class NodeLogic:
             Forked: self._forked,
             WorkerJoined: self._worker_joined,
             WorkerEnding: self._worker_ending,
+            WorkerStays: self._worker_stays,
             WorkerDied: self._worker_died,
             TemplateLost: self._template_lost,
             ActorWanted: self.actors.wanted,
@@ -189,6 +191,11 @@ class NodeLogic:
         worker = self.pool.by_id(event.worker_id)
         if worker is not None:
             self.pool.announce_end(worker, event.cause, now)
+
+    def _worker_stays(self, event: WorkerStays, now: float) -> None:
+        worker = self.pool.by_id(event.worker_id)
+        if worker is not None:
+            self.pool.stays(worker, now)
 
     def _worker_died(self, event: WorkerDied, now: float) -> None:
         worker = self.pool.by_token(event.token)

@@ -82,6 +82,14 @@ class Processes:
             for delay_s, number in ((term_after_s, signal.SIGTERM), (kill_after_s, signal.SIGKILL)):
                 watched.timers.append(self._loop.call_later(delay_s, self._signal, watched, number))
 
+    def spare(self, token: int) -> None:
+        """Take back `terminate`; signals that were sent already stay sent."""
+        watched = self._watched.get(token)
+        if watched is not None:
+            for timer in watched.timers:
+                timer.cancel()
+            watched.timers.clear()
+
     async def wait_all_gone(self) -> None:
         """Return when no watched process is left; bound it with a timeout."""
         await self._all_gone.wait()

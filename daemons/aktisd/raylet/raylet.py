@@ -88,6 +88,7 @@ class Raylet:
         self._performers: dict[type, Callable[[Any], None]] = {
             m.ForkWorkers: lambda i: self.template.fork(i.tokens),
             m.EndWorker: self._end_worker,
+            m.SpareWorker: lambda i: self.processes.spare(i.token),
             m.Grant: self._grant,
             m.TellPending: self._tell_pending,
             m.TellLost: self._tell_lost,

@@ -16,7 +16,7 @@ from enum import Enum, auto
 from aktis._proto import common_pb2
 
 from aktisd.raylet.causes import Cause, Kind, cause
-from aktisd.raylet.messages import EndWorker, ForkWorkers, Instruction
+from aktisd.raylet.messages import EndWorker, ForkWorkers, Instruction, SpareWorker
 from aktisd.raylet.resources import Allocation
 
 
@@ -37,7 +37,7 @@ TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
     _S.IDLE: frozenset({_S.LEASED, _S.ACTOR, _S.EXITING, _S.DEAD}),
     _S.LEASED: frozenset({_S.IDLE, _S.EXITING, _S.DEAD}),
     _S.ACTOR: frozenset({_S.EXITING, _S.DEAD}),
-    _S.EXITING: frozenset({_S.DEAD}),
+    _S.EXITING: frozenset({_S.IDLE, _S.DEAD}),
     _S.DEAD: frozenset(),
 }
 
@@ -76,6 +76,8 @@ class Worker:
     blocked: bool = False
     label: str = ""
     intended: Cause | None = None
+    may_stay: bool = False
+    """It was asked to end only because it was idle, and may refuse."""
 
 
 class WorkerPool:
@@ -187,7 +189,19 @@ class WorkerPool:
             worker.intended = why
         if worker.state is not WorkerState.EXITING:
             self._move(worker, WorkerState.EXITING, now)
+        worker.may_stay = False
         self._outbox.append(EndWorker(worker.token, worker.intended, force, graceful))
+
+    def _end_idle(self, worker: Worker, reason: str, now: float) -> None:
+        self.end(worker, cause(Kind.INTENDED, reason), now, force=False)
+        worker.may_stay = bool(worker.worker_id)
+
+    def stays(self, worker: Worker, now: float) -> None:
+        """EXITING -> IDLE: objects that it owns are in use. It is asked again after the idle timeout."""
+        if worker.state is WorkerState.EXITING and worker.may_stay and not self.closed:
+            worker.intended, worker.may_stay = None, False
+            self._move(worker, WorkerState.IDLE, now)
+            self._outbox.append(SpareWorker(worker.token))
 
     def announce_end(self, worker: Worker, why: Cause, now: float) -> None:
         """The worker said that it is about to exit."""
@@ -265,7 +279,7 @@ class WorkerPool:
         for worker in self._oldest_idle():
             if surplus <= 0 or now - worker.changed_at < self.limits.idle_timeout_s:
                 break
-            self.end(worker, cause(Kind.INTENDED, "idle for too long"), now, force=False)
+            self._end_idle(worker, "idle for too long", now)
             surplus -= 1
         self._find_deadline(surplus > 0)
 
@@ -334,7 +348,7 @@ class WorkerPool:
             if excess <= 0:
                 return
             if worker.job_id:
-                self.end(worker, cause(Kind.INTENDED, "made room for another job's worker"), now, force=False)
+                self._end_idle(worker, "made room for another job's worker", now)
                 excess -= 1
 
     def _start(self, count: int, now: float) -> None:

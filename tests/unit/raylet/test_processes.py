@@ -81,6 +81,21 @@ def test_terminate_turns_into_kill_for_those_that_do_not_listen() -> None:
     asyncio.run(body())
 
 
+def test_a_spared_process_lives_on() -> None:
+    async def body() -> None:
+        watch = Watch()
+        with start("echo; while :; do sleep 1000; done") as process:
+            watch.processes.watch(1, process.pid)
+            watch.processes.terminate(1, term_after_s=0.05, kill_after_s=0.1)
+            watch.processes.spare(1)
+            watch.processes.terminate(1, term_after_s=1000.0, kill_after_s=1000.0)  # asked anew
+            assert not wait_for_exit(process.pid, 0.3)
+            watch.processes.kill(1)
+            await ended(watch)
+
+    asyncio.run(body())
+
+
 def test_sessions_are_swept_whatever_group_a_process_is_in() -> None:
     with start("set -m; sleep 1000 & echo $!; wait") as process:
         assert process.stdout is not None

@@ -67,6 +67,37 @@ def test_idle_workers_beyond_the_prestart_are_ended_after_the_timeout() -> None:
     assert len(node.take(m.EndWorker)) == 3
 
 
+def test_a_worker_that_owns_objects_may_stay_and_is_asked_again() -> None:
+    node = FakeNode(units(CPU=1), limits=limits(prestart=0, idle_timeout_s=10.0))
+    node.deaths_on_end = False
+    node.request(A, 1)
+    (lease,) = node.granted()
+    node.give_back(A, lease.lease_id)
+    for _ in range(3):
+        node.advance(10.1)
+        assert [end.token for end in node.take(m.EndWorker)] == [lease.token]
+        node.send(m.WorkerStays(worker_id(lease.token)))
+        assert [spared.token for spared in node.take(m.SpareWorker)] == [lease.token]
+    node.request(A, 1)
+    assert node.granted()[0].token == lease.token
+
+
+def test_a_worker_whose_job_has_ended_may_not_stay() -> None:
+    node = FakeNode(units(CPU=1), limits=limits(prestart=0, idle_timeout_s=10.0))
+    node.deaths_on_end = False
+    node.send(m.DriverJoined(A, b"job1"))
+    node.request(A, 1, job=b"job1")
+    (lease,) = node.granted()
+    node.give_back(A, lease.lease_id)
+    node.advance(10.1)
+    node.send(m.ClientGone(A))
+    node.take(m.EndWorker)
+    node.send(m.WorkerStays(worker_id(lease.token)))
+    assert node.take(m.SpareWorker) == []
+    worker = node.logic.pool.by_token(lease.token)
+    assert worker is None or worker.state is WorkerState.EXITING
+
+
 def test_a_full_pool_gives_up_idle_workers_of_other_jobs() -> None:
     node = FakeNode(units(CPU=2), limits=limits(prestart=0, max_workers=2))
     node.request(A, 2, job=b"job1")
