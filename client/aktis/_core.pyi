@@ -12,6 +12,7 @@ __version__: Final[str]
 PROTOCOL_MAJOR: Final[int]
 PROTOCOL_MINOR: Final[int]
 
+_T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 
 class ObjectRef(Generic[_T_co]):
@@ -156,9 +157,9 @@ class Core:
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float) -> list[Any] | None:
         """Values in order; raises the first error. None when the time is up. Negative: no limit."""
     def wait(
-        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float, fetch_local: bool
-    ) -> list[bool]:
-        """One flag per reference: ready or not. Ends as soon as num_returns are ready."""
+        self, refs: Sequence[ObjectRef[_T]], num_returns: int, timeout_s: float, fetch_local: bool
+    ) -> tuple[list[ObjectRef[_T]], list[ObjectRef[_T]]]:
+        """(the first num_returns that are ready, or fewer when the time is up; the others), in order."""
     def is_ready(self, ref: ObjectRef[Any]) -> bool: ...
     def watch(self, ref: ObjectRef[Any]) -> bool:
         """True when it is ready now; else EVENT_OBJECT_READY comes once."""

@@ -1,8 +1,13 @@
 // aktis._core.Core.
 #include "core/core.h"
 
+#include <pthread.h>
 #include <pybind11/stl.h>
 #include <unistd.h>
+
+#include <atomic>
+#include <optional>
+#include <span>
 
 #include "bindings/tasks.h"
 
@@ -16,14 +21,24 @@ std::shared_ptr<Core>& running() {
   return *core;
 }
 
+// getpid() is a system call, and each use of the core asks whether it still runs in the process that made it.
+// 0 when not known: after fork() in the child, too.
+std::atomic<pid_t> known_process_id{0};
+
+pid_t process_id() {
+  pid_t pid = known_process_id.load(std::memory_order_relaxed);
+  if (pid == 0) known_process_id.store(pid = getpid(), std::memory_order_relaxed);
+  return pid;
+}
+
 // Python owns the core through this; the process's ObjectRefs keep it alive too.
 struct PyCore {
   std::shared_ptr<Core> core;
-  pid_t pid = getpid();
+  pid_t pid = process_id();
   std::deque<py::object> posted;  // events of Python's own, under the GIL
 
   Core& get() const {
-    if (getpid() != pid) {
+    if (process_id() != pid) {
       throw std::runtime_error(
           "this process was forked from one that uses Aktis; it must not use its parent's connection. Call "
           "aktis.init() in the child or start it with the 'spawn' method");
@@ -48,7 +63,7 @@ PyCore make_core(int role, const py::bytes& worker_id, std::string token, std::s
   config.scheduling.max_depth = max_pipeline_depth;
   config.max_in_flight_bytes = max_in_flight_bytes;
   config.blocked_after = std::chrono::milliseconds(blocked_after_ms);
-  PyCore self{std::make_shared<Core>(std::move(config)), getpid(), {}};
+  PyCore self{std::make_shared<Core>(std::move(config)), process_id(), {}};
   set_current_core(self.core);
   return self;
 }
@@ -67,24 +82,46 @@ py::object get(PyCore& self, const py::sequence& refs, double timeout_s) {
   return values;
 }
 
-py::list wait_ready(PyCore& self, const py::sequence& refs, std::size_t num_returns, double timeout_s,
-                    bool fetch) {
-  const std::vector<ObjectId> ids = ids_of(refs);
-  Core& core = self.get();
-  const auto deadline = deadline_after(timeout_s);
+// Whether `enough` of the objects are there: now, or, with a deadline, by then.
+bool wait_for_some(Core& core, std::span<const ObjectId> ids, std::size_t enough, bool fetch,
+                   std::optional<wire::TimePoint> deadline) {
   core::WaitGroup group;
-  core.attach(group, ids, num_returns, fetch);
+  core.attach(group, ids, enough, fetch);
+  // All are there, so that the group is attached to none of them.
+  if (enough == ids.size() && group.waiter.completed()) return true;
   struct Detach {
     Core& core;
     core::WaitGroup& group;
-    const std::vector<ObjectId>& ids;
+    std::span<const ObjectId> ids;
     ~Detach() { core.detach(group, ids); }
   } const detach{core, group, ids};
-  wait_with_signals(core, group.waiter, deadline);
-  py::list flags(ids.size());
-  const std::vector<bool> ready = core.ready_flags(ids);
-  for (std::size_t i = 0; i < ids.size(); ++i) flags[i] = py::bool_(ready[i]);
-  return flags;
+  if (group.waiter.completed() || !deadline) return group.waiter.completed();
+  return wait_with_signals(core, group.waiter, *deadline);
+}
+
+// (the first `num_returns` that are ready, the others), both in the order of `refs`.
+py::tuple wait_ready(PyCore& self, const py::sequence& refs, std::size_t num_returns, double timeout_s,
+                     bool fetch) {
+  const std::vector<ObjectId> ids = ids_of(refs);
+  Core& core = self.get();
+  // Who takes results as they come finds the next one in front more often than not, and then the many
+  // others need not be looked at: a loop over n references would otherwise cost n * n.
+  std::span<const ObjectId> looked_at(ids);
+  if (num_returns <= ids.size() / 4) {
+    looked_at = looked_at.first(2 * num_returns);
+    if (!wait_for_some(core, looked_at, num_returns, fetch, std::nullopt)) looked_at = ids;
+  }
+  if (looked_at.size() == ids.size()) wait_for_some(core, ids, num_returns, fetch, deadline_after(timeout_s));
+  const std::vector<bool> flags = core.ready_flags(looked_at);
+  py::list ready;
+  py::list others;
+  std::size_t index = 0;
+  for (const py::handle ref : refs) {
+    const bool taken = index < flags.size() && flags[index] && ready.size() < num_returns;
+    (taken ? ready : others).append(ref);
+    ++index;
+  }
+  return py::make_tuple(std::move(ready), std::move(others));
 }
 
 // ---- submitting ----
@@ -308,7 +345,7 @@ void bind_life(Class& type) {
       .def("close",
            [](PyCore& self) {
              const py::gil_scoped_release release;
-             if (getpid() == self.pid) self.core->close();
+             if (process_id() == self.pid) self.core->close();
              if (running() == self.core) set_current_core(nullptr);
            })
       .def(
@@ -516,6 +553,7 @@ bool wait_readable(Core& core, const std::vector<ObjectId>& ids, wire::TimePoint
 }
 
 void bind_core(py::module_& module) {
+  pthread_atfork(nullptr, nullptr, [] { known_process_id.store(0, std::memory_order_relaxed); });
   module.attr("CANCEL_UNKNOWN") = static_cast<int>(Core::Cancelled::kUnknown);
   module.attr("CANCEL_DONE") = static_cast<int>(Core::Cancelled::kDone);
   module.attr("CANCEL_SENT") = static_cast<int>(Core::Cancelled::kSent);

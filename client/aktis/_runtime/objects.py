@@ -137,29 +137,18 @@ def wait(
         raise ValueError("wait() takes distinct references, but one is in the list more than once")
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns must be between 1 and the {len(refs)} references, got {num_returns}")
-    flags = session.core.wait(refs, num_returns, timeout_s, fetch_local)
-    return _split(refs, flags, num_returns)
+    # More may be ready than were asked for: the first ones in order count, the rest is for the next wait.
+    return session.core.wait(refs, num_returns, timeout_s, fetch_local)
 
 
 def _check_types_of_wait(refs: object, num_returns: object) -> None:
     if not isinstance(refs, list | tuple):
         raise TypeError(f"wait() takes a list of ObjectRefs, got {type(refs).__name__} {refs!r}")
-    for ref in refs:
-        if type(ref) is not ObjectRef:
-            raise TypeError(f"wait() takes ObjectRefs, but the list holds {type(ref).__name__} {ref!r}")
+    if set(map(type, refs)) - {ObjectRef}:
+        wrong = next(ref for ref in refs if type(ref) is not ObjectRef)
+        raise TypeError(f"wait() takes ObjectRefs, but the list holds {type(wrong).__name__} {wrong!r}")
     if not isinstance(num_returns, int) or isinstance(num_returns, bool):
         raise TypeError(f"wait() needs an int as num_returns, got {num_returns!r}")
-
-
-def _split(
-    refs: Sequence[ObjectRef[T]], flags: Sequence[bool], num_returns: int
-) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
-    """More may be ready than were asked for: the first ones in order count, the rest is for the next wait."""
-    ready: list[ObjectRef[T]] = []
-    others: list[ObjectRef[T]] = []
-    for ref, flag in zip(refs, flags, strict=True):
-        (ready if flag and len(ready) < num_returns else others).append(ref)
-    return ready, others
 
 
 def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
