@@ -304,6 +304,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void on_object_value(const WorkerId& from, Bytes payload);
   void on_plasma_object(const ObjectId& id, plasma::ObjectView view);
   void on_plasma_lost(const ObjectId& id);
+  void on_plasma_gone();
 
   // core_references.cc (mutex_ held)
   void settle_references();

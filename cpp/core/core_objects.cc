@@ -330,6 +330,16 @@ void Core::on_plasma_lost(const ObjectId& id) {
   events_.push({.kind = EventKind::kObjectLost, .first = id.binary(), .text = "gone from the object store"});
 }
 
+// The store's connection broke: nobody will answer what it was asked for.
+void Core::on_plasma_gone() {
+  Guard guard(mutex_);
+  for (auto& [id, known] : objects_) {
+    if (known.state != ObjectState::kPlasma || !std::exchange(known.asked_store, false)) continue;
+    events_.push(
+        {.kind = EventKind::kObjectLost, .first = id.binary(), .text = "gone from the object store"});
+  }
+}
+
 bool Core::reconstruct(const ObjectId& id) {
   Guard guard(mutex_);
   ObjectEntry* known = find(id);

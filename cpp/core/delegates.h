@@ -61,7 +61,9 @@ class Core::StoreListener final : public plasma::ClientListener {
   void on_object(const ObjectId& id, plasma::ObjectView view) override { core_.on_plasma_object(id, view); }
   void on_object_lost(const ObjectId& id) override { core_.on_plasma_lost(id); }
   void on_disconnected(const std::string& reason) override {
-    if (!core_.closed()) core_.events_.push({.kind = EventKind::kPlasmaLost, .text = reason});
+    if (core_.closed()) return;
+    core_.on_plasma_gone();
+    core_.events_.push({.kind = EventKind::kPlasmaLost, .text = reason});
   }
 
  private:

@@ -457,16 +457,23 @@ void Client::unpin(const ObjectId& id) {
 
 void Client::request(std::span<const ObjectId> ids) {
   std::vector<std::pair<ObjectId, ObjectView>> here;
+  std::vector<ObjectId> lost;  // the store that could have them is gone
   std::lock_guard lock(impl_->mutex);
   for (const ObjectId& id : ids) {
-    if (const auto place = impl_->objects.ask(id, impl_->ops)) here.emplace_back(id, impl_->view(*place));
+    if (const auto place = impl_->objects.ask(id, impl_->ops)) {
+      here.emplace_back(id, impl_->view(*place));
+    } else if (!impl_->open) {
+      impl_->objects.cancel(id, impl_->ops);
+      lost.push_back(id);
+    }
     if (impl_->ops.size() >= kFlushOpsBytes) impl_->flush_locked();
   }
   impl_->flush_locked();
-  if (here.empty()) return;
-  impl_->reactor.post([listener = impl_->listener, here = std::move(here)] {
+  if (here.empty() && lost.empty()) return;
+  impl_->reactor.post([listener = impl_->listener, here = std::move(here), lost = std::move(lost)] {
     if (!listener) return;
     for (const auto& [id, view] : here) listener->on_object(id, view);
+    for (const ObjectId& id : lost) listener->on_object_lost(id);
   });
 }
 

@@ -400,3 +400,36 @@ with aktis.init(address="local", num_cpus=1) as context:
         )
     )
     assert text.split() == ["True", "False"]
+
+
+def test_what_only_a_dead_store_had_is_lost_and_not_waited_for(sandbox: Sandbox) -> None:
+    text = output(
+        run_program(
+            sandbox,
+            """
+import aktis, json, os, signal
+from pathlib import Path
+with aktis.init(address="local", num_cpus=1) as context:
+    @aktis.remote(max_retries=0)
+    def large(): return bytes(1 << 20)
+    def loses(ref):
+        try:
+            aktis.get(ref, timeout=20)
+        except aktis.exceptions.ObjectLostError:
+            print("lost")
+    unread = [large.remote() for _ in range(2)]
+    aktis.wait(unread, num_returns=2, fetch_local=False)
+    record = json.loads(Path(context["session_dir"], "run", "plasma.json").read_text())
+    descriptor = os.pidfd_open(record["pid"])
+    os.kill(record["pid"], signal.SIGSTOP)      # asked, and dies before it answers
+    try:
+        aktis.get(unread[0], timeout=0.2)
+    except aktis.exceptions.GetTimeoutError:
+        print("asked")
+    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    loses(unread[0])
+    loses(unread[1])                            # asked only afterwards
+""",
+        )
+    )
+    assert text.split() == ["asked", "lost", "lost"]
