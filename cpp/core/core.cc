@@ -18,6 +18,7 @@ namespace {
 
 // Serialized ClientMessage{set_blocked{blocked}} (field 6, a submessage whose field 1 is a bool).
 constexpr std::byte kSetBlocked[] = {std::byte{0x32}, std::byte{2}, std::byte{8}, std::byte{1}};
+constexpr int kClosingRounds = 3;  // posted closes, what they post, and one to spare
 constexpr std::byte kSetUnblocked[] = {std::byte{0x32}, std::byte{0}};
 
 }  // namespace
@@ -119,6 +120,9 @@ void Core::close() {
   if (raylet_) raylet_->close("shut down");
   for (auto& connection : open) connection->close("shut down");
   events_.wake();
+  // Descriptors are closed by whoever polls, and from now on nobody may: references that are still held keep
+  // this object, and with it every connection, alive.
+  for (int round = 0; round < kClosingRounds; ++round) baton_.poll_now();
 }
 
 RefId Core::ref_of(const ObjectId& id) {
