@@ -158,8 +158,11 @@ class Core:
         """Values in order; raises the first error. None when the time is up. Negative: no limit."""
     def wait(
         self, refs: Sequence[ObjectRef[_T]], num_returns: int, timeout_s: float, fetch_local: bool
-    ) -> tuple[list[ObjectRef[_T]], list[ObjectRef[_T]]]:
-        """(the first num_returns that are ready, or fewer when the time is up; the others), in order."""
+    ) -> tuple[list[ObjectRef[_T]], list[ObjectRef[_T]]] | None:
+        """(the first num_returns that are ready, or fewer when the time is up; the others), in order.
+
+        None when the references are not distinct ObjectRefs.
+        """
     def is_ready(self, ref: ObjectRef[Any]) -> bool: ...
     def watch(self, ref: ObjectRef[Any]) -> bool:
         """True when it is ready now; else EVENT_OBJECT_READY comes once."""

@@ -82,48 +82,6 @@ py::object get(PyCore& self, const py::sequence& refs, double timeout_s) {
   return values;
 }
 
-// Whether `enough` of the objects are there: now, or, with a deadline, by then.
-bool wait_for_some(Core& core, std::span<const ObjectId> ids, std::size_t enough, bool fetch,
-                   std::optional<wire::TimePoint> deadline) {
-  core::WaitGroup group;
-  core.attach(group, ids, enough, fetch);
-  // All are there, so that the group is attached to none of them.
-  if (enough == ids.size() && group.waiter.completed()) return true;
-  struct Detach {
-    Core& core;
-    core::WaitGroup& group;
-    std::span<const ObjectId> ids;
-    ~Detach() { core.detach(group, ids); }
-  } const detach{core, group, ids};
-  if (group.waiter.completed() || !deadline) return group.waiter.completed();
-  return wait_with_signals(core, group.waiter, *deadline);
-}
-
-// (the first `num_returns` that are ready, the others), both in the order of `refs`.
-py::tuple wait_ready(PyCore& self, const py::sequence& refs, std::size_t num_returns, double timeout_s,
-                     bool fetch) {
-  const std::vector<ObjectId> ids = ids_of(refs);
-  Core& core = self.get();
-  // Who takes results as they come finds the next one in front more often than not, and then the many
-  // others need not be looked at: a loop over n references would otherwise cost n * n.
-  std::span<const ObjectId> looked_at(ids);
-  if (num_returns <= ids.size() / 4) {
-    looked_at = looked_at.first(2 * num_returns);
-    if (!wait_for_some(core, looked_at, num_returns, fetch, std::nullopt)) looked_at = ids;
-  }
-  if (looked_at.size() == ids.size()) wait_for_some(core, ids, num_returns, fetch, deadline_after(timeout_s));
-  const std::vector<bool> flags = core.ready_flags(looked_at);
-  py::list ready;
-  py::list others;
-  std::size_t index = 0;
-  for (const py::handle ref : refs) {
-    const bool taken = index < flags.size() && flags[index] && ready.size() < num_returns;
-    (taken ? ready : others).append(ref);
-    ++index;
-  }
-  return py::make_tuple(std::move(ready), std::move(others));
-}
-
 // ---- submitting ----
 
 void wait_for_room(Core& core) {
@@ -370,8 +328,12 @@ void bind_objects(Class& type) {
   type.def("put",
            [](PyCore& self, const py::object& value) { return self.get(), put_value(self.core, value); })
       .def("get", &get, py::arg("refs"), py::arg("timeout_s"))
-      .def("wait", &wait_ready, py::arg("refs"), py::arg("num_returns"), py::arg("timeout_s"),
-           py::arg("fetch_local"))
+      .def(
+          "wait",
+          [](PyCore& self, const py::object& refs, std::size_t num_returns, double timeout_s, bool fetch) {
+            return wait_ready(self.get(), refs, num_returns, timeout_s, fetch);
+          },
+          py::arg("refs"), py::arg("num_returns"), py::arg("timeout_s"), py::arg("fetch_local"))
       .def("is_ready", [](PyCore& self,
                           const py::object& ref) { return self.get().ready(ids_of(py::make_tuple(ref))[0]); })
       .def("watch", [](PyCore& self,

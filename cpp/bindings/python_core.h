@@ -96,6 +96,11 @@ bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadlin
 // Waits until all of `ids` can be read; false on time-out.
 bool wait_readable(Core& core, const std::vector<ObjectId>& ids, wire::TimePoint deadline);
 
+// (the first `num_returns` that are ready, the others), both in the order of `refs`; None when `refs` are not
+// distinct ObjectRefs. `fetch`: ready is what can be read here, not only what exists.
+py::object wait_ready(Core& core, const py::object& refs, std::size_t num_returns, double timeout_s,
+                      bool fetch);
+
 inline Bytes view_of(const py::bytes& bytes) {
   return {reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(bytes.ptr())),
           static_cast<std::size_t>(PyBytes_GET_SIZE(bytes.ptr()))};

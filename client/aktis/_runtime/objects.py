@@ -129,26 +129,28 @@ def wait(
         (1, 1)
     """
     session = current.session or current.require()
-    _check_types_of_wait(refs, num_returns)
-    timeout_s = _FOREVER_S if timeout is None else _seconds("wait", timeout)
-    if not refs:
-        return [], []
-    if len(set(refs)) != len(refs):
-        raise ValueError("wait() takes distinct references, but one is in the list more than once")
-    if not 1 <= num_returns <= len(refs):
-        raise ValueError(f"num_returns must be between 1 and the {len(refs)} references, got {num_returns}")
-    # More may be ready than were asked for: the first ones in order count, the rest is for the next wait.
-    return session.core.wait(refs, num_returns, timeout_s, fetch_local)
-
-
-def _check_types_of_wait(refs: object, num_returns: object) -> None:
-    if not isinstance(refs, list | tuple):
-        raise TypeError(f"wait() takes a list of ObjectRefs, got {type(refs).__name__} {refs!r}")
-    if set(map(type, refs)) - {ObjectRef}:
-        wrong = next(ref for ref in refs if type(ref) is not ObjectRef)
-        raise TypeError(f"wait() takes ObjectRefs, but the list holds {type(wrong).__name__} {wrong!r}")
     if not isinstance(num_returns, int) or isinstance(num_returns, bool):
         raise TypeError(f"wait() needs an int as num_returns, got {num_returns!r}")
+    timeout_s = _FOREVER_S if timeout is None else _seconds("wait", timeout)
+    if not isinstance(refs, list | tuple):
+        raise TypeError(f"wait() takes a list of ObjectRefs, got {type(refs).__name__} {refs!r}")
+    if not 1 <= num_returns <= len(refs):
+        _check_refs_of_wait(refs)
+        if not refs:
+            return [], []
+        raise ValueError(f"num_returns must be between 1 and the {len(refs)} references, got {num_returns}")
+    # More may be ready than were asked for: the first ones in order count, the rest is for the next wait.
+    split = session.core.wait(refs, num_returns, timeout_s, fetch_local)
+    if split is None:
+        _check_refs_of_wait(refs)
+        raise ValueError("wait() takes distinct references, but one is in the list more than once")
+    return split
+
+
+def _check_refs_of_wait(refs: Sequence[object]) -> None:
+    for ref in refs:
+        if type(ref) is not ObjectRef:
+            raise TypeError(f"wait() takes ObjectRefs, but the list holds {type(ref).__name__} {ref!r}")
 
 
 def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
