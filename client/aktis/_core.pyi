@@ -109,6 +109,7 @@ class Core:
         inline_limit_bytes: int = 102400,
         inline_arguments_limit_bytes: int = 1048576,
         linger_us: int = 1000,
+        spin_us: int = 50,
         lease_grace_ms: int = 1000,
         max_pipeline_depth: int = 128,
         max_in_flight_bytes: int = 1 << 30,

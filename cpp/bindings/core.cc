@@ -49,8 +49,8 @@ struct PyCore {
 
 PyCore make_core(int role, const py::bytes& worker_id, std::string token, std::string raylet_address,
                  std::size_t inline_limit_bytes, std::size_t inline_arguments_limit_bytes, int linger_us,
-                 int lease_grace_ms, std::uint32_t max_pipeline_depth, std::size_t max_in_flight_bytes,
-                 int blocked_after_ms) {
+                 int spin_us, int lease_grace_ms, std::uint32_t max_pipeline_depth,
+                 std::size_t max_in_flight_bytes, int blocked_after_ms) {
   core::CoreConfig config;
   config.role = static_cast<wire::Role>(role);
   config.worker = id_from<WorkerId>(worker_id);
@@ -59,6 +59,7 @@ PyCore make_core(int role, const py::bytes& worker_id, std::string token, std::s
   config.inline_limit_bytes = inline_limit_bytes;
   config.inline_arguments_limit_bytes = inline_arguments_limit_bytes;
   config.linger = std::chrono::microseconds(linger_us);
+  config.spin = std::chrono::microseconds(spin_us);
   config.scheduling.lease_grace = std::chrono::milliseconds(lease_grace_ms);
   config.scheduling.max_depth = max_pipeline_depth;
   config.max_in_flight_bytes = max_in_flight_bytes;
@@ -277,7 +278,7 @@ void bind_life(Class& type) {
   type.def(py::init(&make_core), py::kw_only(), py::arg("role"), py::arg("worker_id"), py::arg("token"),
            py::arg("raylet_address"), py::arg("inline_limit_bytes") = 100 << 10,
            py::arg("inline_arguments_limit_bytes") = 1 << 20, py::arg("linger_us") = 1000,
-           py::arg("lease_grace_ms") = 1000, py::arg("max_pipeline_depth") = 128,
+           py::arg("spin_us") = 50, py::arg("lease_grace_ms") = 1000, py::arg("max_pipeline_depth") = 128,
            py::arg("max_in_flight_bytes") = 1u << 30, py::arg("blocked_after_ms") = 5)
       .def(
           "connect_raylet",

@@ -25,6 +25,7 @@ constexpr std::byte kSetUnblocked[] = {std::byte{0x32}, std::byte{0}};
 
 Core::Core(CoreConfig config)
     : config_(std::move(config)),
+      reactor_(config_.spin),
       baton_(reactor_, config_.linger),
       references_(config_.worker),
       scheduling_(*this, config_.scheduling),

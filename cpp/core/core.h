@@ -49,6 +49,7 @@ struct CoreConfig {
   std::size_t inline_limit_bytes = 100 << 10;          // larger values live in shared memory
   std::size_t inline_arguments_limit_bytes = 1 << 20;  // of one task together
   std::chrono::microseconds linger{1000};
+  std::chrono::microseconds spin{50};  // looked for before sleeping, while answers come soon
   SchedulingConfig scheduling;
   std::size_t max_in_flight_bytes = 1u << 30;  // arguments of unfinished tasks; submit waits beyond
   std::size_t actor_window = 4096;

@@ -345,5 +345,29 @@ TEST(ReactorTest, ManyThreadsMayUseItAtOnce) {
   for (auto& thread : threads) thread.join();
 }
 
+// Requests come so soon after one another that the poller spins, and so late now and then that it sleeps:
+// none may be missed at the moment when it goes from one to the other.
+TEST(ReactorTest, NothingIsMissedBetweenSpinningAndSleeping) {
+  Reactor reactor(std::chrono::microseconds(20));
+  std::atomic<int> ran{0};
+  std::atomic<bool> stop{false};
+  std::thread poller([&] {
+    while (!stop) reactor.poll(TimePoint::max());
+  });
+  bool all = true;
+  for (int round = 1; round <= 5000 && all; ++round) {
+    reactor.post([&] { ++ran; });
+    const TimePoint deadline = far();
+    while (ran < round && Clock::now() < deadline) std::this_thread::yield();
+    all = ran == round;
+    const TimePoint next = Clock::now() + std::chrono::microseconds(round % 64);
+    while (Clock::now() < next) std::this_thread::yield();
+  }
+  stop = true;
+  reactor.interrupt();
+  poller.join();
+  EXPECT_TRUE(all) << "after " << ran << " rounds";
+}
+
 }  // namespace
 }  // namespace aktis::wire

@@ -7,6 +7,7 @@
 #include "wire/reactor.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -22,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "wire/patience.h"
 #include "wire/socket.h"
 #include "wire/timer_queue.h"
 
@@ -41,6 +43,12 @@ thread_local const void* polling_on_this_thread = nullptr;
 
 void check(int result, const char* what) {
   if (result < 0) throw std::system_error(errno, std::system_category(), what);
+}
+
+// Where there is one processor, nobody can answer while the poller looks.
+int usable_processors() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 timespec to_timespec(std::chrono::nanoseconds duration) {
@@ -65,6 +73,7 @@ struct Reactor::Impl {
   std::atomic<bool> watched_{false};   // fd() was handed out
   std::atomic<bool> deferred_{false};  // posted_ or flushes_ is not empty
   bool skip_wait_ = false;             // poller only
+  Patience patience_;                  // poller only
 
   std::mutex mutex_;  // guards what follows; never held while a callback runs
   std::unordered_map<int, Registration> registrations_;
@@ -76,7 +85,7 @@ struct Reactor::Impl {
   std::vector<std::function<void()>> flush_hooks_;
   Handlers flushes_;
 
-  Impl();
+  explicit Impl(std::chrono::microseconds spin);
   bool forked() const { return fork_generation_ != fork_generation(); }
   void check_process() const;
   void wake();
@@ -85,15 +94,18 @@ struct Reactor::Impl {
   void run_flush_hooks();
   void run_flushes();
   int wait(TimePoint deadline, bool may_wait, epoll_event* events);
+  int spin(TimePoint until, epoll_event* events);
+  int sleep(TimePoint deadline, epoll_event* events);
   int dispatch(const epoll_event* events, int count);
   int run_timers();
   void drain_wake();
 };
 
-Reactor::Impl::Impl()
+Reactor::Impl::Impl(std::chrono::microseconds spin)
     : epoll_(epoll_create1(EPOLL_CLOEXEC)),
       wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
-      timer_(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)) {
+      timer_(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)),
+      patience_(usable_processors() > 1 ? spin : std::chrono::microseconds(0)) {
   check(epoll_.get(), "epoll_create1 for a reactor");
   check(wake_.get(), "eventfd for a reactor");
   check(timer_.get(), "timerfd_create for a reactor");
@@ -178,10 +190,33 @@ void Reactor::Impl::run_flushes() {
 
 // Fills `events`; returns how many.
 int Reactor::Impl::wait(TimePoint deadline, bool may_wait, epoll_event* events) {
+  if (!may_wait || deadline <= Clock::now()) return sleep(TimePoint{}, events);
+  const TimePoint began = Clock::now();
+  int count = 0;
+  if (patience_.worth_spinning()) count = spin(std::min(deadline, began + patience_.spin()), events);
+  if (count == 0) count = sleep(deadline, events);
+  patience_.waited(Clock::now() - began);
+  return count;
+}
+
+// Looks until there is something or somebody interrupts; who does need not write the eventfd meanwhile.
+// Others who could run go first.
+int Reactor::Impl::spin(TimePoint until, epoll_event* events) {
+  const timespec no_time{0, 0};
+  while (!pending_.load() && !deferred_.load()) {
+    const int count = epoll_pwait2(epoll_.get(), events, kMaxEventsPerWait, &no_time, nullptr);
+    if (count != 0) return std::max(count, 0);  // an error is seen again by sleep()
+    sched_yield();
+    if (Clock::now() >= until) break;
+  }
+  return 0;
+}
+
+int Reactor::Impl::sleep(TimePoint deadline, epoll_event* events) {
   waiting_.store(true);
   timespec timeout{0, 0};
   const timespec* limit = &timeout;
-  if (may_wait && !pending_.load() && !deferred_.load()) {
+  if (!pending_.load() && !deferred_.load()) {
     if (deadline == TimePoint::max()) {
       limit = nullptr;
     } else if (const auto left = deadline - Clock::now(); left.count() > 0) {
@@ -246,7 +281,7 @@ int Reactor::Impl::run_timers() {
   return ran;
 }
 
-Reactor::Reactor() : impl_(std::make_unique<Impl>()) {}
+Reactor::Reactor(std::chrono::microseconds spin) : impl_(std::make_unique<Impl>(spin)) {}
 
 Reactor::~Reactor() {
   // Handlers may be destroyed here and call remove(): impl_ must still be in place then.

@@ -26,7 +26,9 @@ class EventHandler {
 
 class Reactor {
  public:
-  Reactor();  // throws std::system_error when epoll or eventfd cannot be made
+  // `spin`: a poll() that waits may look for so long before it sleeps, while waits are short
+  // (wire/patience.h). Throws std::system_error when epoll or eventfd cannot be made.
+  explicit Reactor(std::chrono::microseconds spin = {});
   ~Reactor();
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
