@@ -150,15 +150,20 @@ bool Core::wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scop
   flush_all();
   if (waiter.completed()) return true;
   if (!executing) return baton_.wait(waiter, deadline);
+  bool needs_raylet = false;
   if (!scope.gave_back_) {
     Guard guard(mutex_);
     scope.gave_back_ = true;
     ++blocked_threads_;
     give_back_queued(true);
+    needs_raylet = scheduling_.starves();
     unlock_and_flush(guard);
   }
   if (!scope.told_) {
-    const auto patience = std::min(deadline, scope.began_ + config_.blocked_after);
+    // Short waits are not worth telling. But what waits for a first lease is not short, and may be for the
+    // very CPU that is ours to lend.
+    const auto patience =
+        std::min(deadline, needs_raylet ? scope.began_ : scope.began_ + config_.blocked_after);
     if (baton_.wait(waiter, patience)) return true;
     if (patience == deadline) return false;
     scope.told_ = true;

@@ -172,6 +172,12 @@ std::size_t Scheduling::queued_count() const {
   return count;
 }
 
+bool Scheduling::starves() const {
+  return std::any_of(classes_.begin(), classes_.end(), [](const auto& known) {
+    return !known.second.queue.empty() && known.second.leases.empty();
+  });
+}
+
 std::uint32_t Scheduling::depth(const Class& cls) const {
   if (cls.mean_run_ns == 0) return 1;
   const double fit = static_cast<double>(config_.pipeline_window.count()) / cls.mean_run_ns;

@@ -94,6 +94,7 @@ class Scheduling {
   Lease* find_worker(const WorkerId& worker);
   std::size_t lease_count() const { return leases_.size(); }
   std::size_t queued_count() const;
+  bool starves() const;   // tasks of some class are queued and it has no lease at all
   void validate() const;  // throws std::logic_error that names the broken invariant
 
  private:

@@ -158,6 +158,15 @@ TEST_F(SchedulingTest, ABlockedWorkerGetsNothingUntilItAnswers) {
   EXPECT_EQ(queued.state, TaskState::kPushed);
 }
 
+TEST_F(SchedulingTest, AClassWithTasksStarvesUntilItsFirstLease) {
+  EXPECT_FALSE(scheduling_.starves());
+  enqueue();
+  enqueue();
+  EXPECT_TRUE(scheduling_.starves());
+  lease(1);
+  EXPECT_FALSE(scheduling_.starves()) << "the second task waits, but not for the raylet";
+}
+
 TEST_F(SchedulingTest, OfABrokenLeaseOnlyTheFirstTaskIsLost) {
   lease(1);
   learn(microseconds(20));

@@ -39,6 +39,20 @@ def test_tasks_run_in_other_processes() -> None:
     assert aktis.get(pid.remote()) != os.getpid()
 
 
+def test_a_tree_of_tasks_runs_depth_first_on_few_workers() -> None:
+    @aktis.remote
+    def fibonacci(n: int) -> tuple[int, set[int]]:
+        if n < 2:
+            return n, set()
+        left, right = aktis.get([fibonacci.remote(n - 1), fibonacci.remote(n - 2)])
+        return left[0] + right[0], left[1] | right[1] | {os.getpid()}
+
+    value, blocked_workers = aktis.get(fibonacci.remote(11))
+    assert value == 89
+    # 143 of its tasks wait for others. Breadth first nearly every one would need a process of its own.
+    assert len(blocked_workers) < 72
+
+
 def test_top_level_references_are_resolved_and_nested_ones_are_not() -> None:
     @aktis.remote
     def look(direct: Any, nested: list[Any], *, named: Any) -> tuple[Any, bool, Any]:

@@ -43,6 +43,8 @@ class Lease:
     demand: Demand
     worker: Worker
     granted_at: float
+    depth: int = 0
+    """How many tasks the one that runs on it is nested in."""
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,9 @@ once
 most
    of, as in dominant resource fairness), then of who was served longest ago: nobody starves however much
    others submit. Within a job, demands of workers that are blocked in ``get`` go first: they wait for their
-   children, and serving new roots instead would only block more workers. Then the demands take turns.
+   children, and serving new roots instead would only block more workers. Of these the most deeply nested
+   one is served whole before the next: so a tree of tasks is run depth first, and what is blocked at a time
+   is a path of it for each CPU, not a level. Then the demands take turns.
 
 Sharing what is *free* is not enough, because leases are kept while there is a backlog. So when a job waits
 that holds less than its share, clients of jobs that hold more are asked to give leases back
@@ -150,7 +152,10 @@ class Scheduler:
             queue = turn.urgent or turn.normal
             demand = queue.popleft()
             if round_.left(demand) and self._serve_one(demand, round_, now) and round_.left(demand):
-                queue.append(demand)
+                if queue is turn.urgent:
+                    queue.appendleft(demand)
+                else:
+                    queue.append(demand)
         for (client, class_key), leases in round_.grants.items():
             self._outbox.append(Grant(client, class_key, tuple(leases)))
         self._after(round_, now)
@@ -162,8 +167,11 @@ class Scheduler:
         for job_id, job in self._jobs.items():
             if job.waiting:
                 turn = round_.turns[job_id] = Turn()
+                urgent: list[Demand] = []
                 for demand in job.waiting.values():
-                    (turn.urgent if self._is_urgent(demand) else turn.normal).append(demand)
+                    (urgent if self._is_urgent(demand) else turn.normal).append(demand)
+                urgent.sort(key=lambda demand: self._depth(demand.client), reverse=True)
+                turn.urgent.extend(urgent)
                 any_urgent = any_urgent or bool(turn.urgent)
         return any_urgent
 
@@ -218,7 +226,7 @@ class Scheduler:
         allocation = self._ledger.allocate(demand.amounts)
         assert allocation is not None, "dispatch checked that it fits"
         self._last_lease_id += 1
-        lease = Lease(self._last_lease_id, demand, worker, now)
+        lease = Lease(self._last_lease_id, demand, worker, now, self._depth(demand.client))
         self._leases[lease.lease_id] = lease
         client = self._clients[demand.client]
         client.leases[lease.lease_id] = lease
@@ -315,6 +323,12 @@ class Scheduler:
     def _is_urgent(self, demand: Demand) -> bool:
         worker = self._pool.by_id(demand.client)
         return worker is not None and worker.blocked
+
+    def _depth(self, client_id: bytes) -> int:
+        """How deeply nested the tasks are that a client submits: a driver's 0, those of its tasks 1, ..."""
+        worker = self._pool.by_id(client_id)
+        lease = self._leases.get(worker.lease_id) if worker is not None else None
+        return lease.depth + 1 if lease is not None else 0
 
     # ---- looking ----
 

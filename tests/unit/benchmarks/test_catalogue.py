@@ -21,6 +21,7 @@ def test_a_part_of_a_name_chooses_all_that_contain_it() -> None:
         "tasks, synchronous",
         "tasks, asynchronous",
         "tasks, several clients",
+        "tasks, a tree of waiting ones",
     ]
 
 

@@ -173,6 +173,20 @@ def test_blocked_worker_lends_its_cpu_to_its_children_first() -> None:
     assert (grant.client, grant.class_key) == (parent, 7)
 
 
+def test_of_blocked_workers_the_most_deeply_nested_is_served_first() -> None:
+    node = FakeNode(units(CPU=1))
+    node.request(A, 1)
+    (lease,) = node.granted()
+    root = worker_id(lease.token)
+    node.request(root, 2)
+    node.send(m.BlockedChanged(root, True))
+    (lease,) = node.granted(root)
+    child = worker_id(lease.token)
+    node.request(child, 1)
+    node.send(m.BlockedChanged(child, True))
+    assert [grant.client for grant in node.take(m.Grant)] == [child], "its parent has waited for longer"
+
+
 def test_unblocking_oversubscribes_until_a_lease_comes_back() -> None:
     node = FakeNode(units(CPU=1))
     node.request(A, 1)

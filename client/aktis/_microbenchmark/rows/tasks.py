@@ -7,6 +7,7 @@ from typing import Any
 from ..model import Api, Load, Row
 
 CALLS_PER_STEP = 1_000
+TREE_DEPTH, TREE_VALUE, TREE_TASKS = 8, 21, 67
 
 
 def _small_task(api: Api) -> Any:
@@ -45,6 +46,22 @@ def batch(api: Api, clients: int) -> Load:
     return Load(step=step)
 
 
+def tree(api: Api, clients: int) -> Load:
+    """Tasks that wait for their own tasks: each needs a worker while its parent keeps one."""
+
+    @api.remote
+    def fibonacci(n: int) -> int:
+        if n < 2:
+            return n
+        return sum(api.get([fibonacci.remote(n - 1), fibonacci.remote(n - 2)]))
+
+    def step() -> None:
+        if api.get(fibonacci.remote(TREE_DEPTH)) != TREE_VALUE:
+            raise AssertionError("a tree of tasks has a wrong result")
+
+    return Load(step=step, amount=TREE_TASKS)
+
+
 def several_clients(api: Api, clients: int) -> Load:
     small = _small_task(api)
 
@@ -66,4 +83,5 @@ ROWS = (
     Row("tasks, synchronous", "calls/s", synchronous),
     Row("tasks, asynchronous", "calls/s", asynchronous),
     Row("tasks, several clients", "calls/s", several_clients),
+    Row("tasks, a tree of waiting ones", "calls/s", tree),
 )
