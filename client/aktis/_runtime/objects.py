@@ -129,11 +129,8 @@ def wait(
         (1, 1)
     """
     session = current.session or current.require()
-    if not isinstance(num_returns, int) or isinstance(num_returns, bool):
-        raise TypeError(f"wait() needs an int as num_returns, got {num_returns!r}")
+    _check_types_of_wait(refs, num_returns)
     timeout_s = _FOREVER_S if timeout is None else _seconds("wait", timeout)
-    if not isinstance(refs, list | tuple):
-        raise TypeError(f"wait() takes a list of ObjectRefs, got {type(refs).__name__} {refs!r}")
     if not 1 <= num_returns <= len(refs):
         _check_refs_of_wait(refs)
         if not refs:
@@ -145,6 +142,13 @@ def wait(
         _check_refs_of_wait(refs)
         raise ValueError("wait() takes distinct references, but one is in the list more than once")
     return split
+
+
+def _check_types_of_wait(refs: object, num_returns: object) -> None:
+    if not isinstance(refs, list | tuple):
+        raise TypeError(f"wait() takes a list of ObjectRefs, got {type(refs).__name__} {refs!r}")
+    if not isinstance(num_returns, int) or isinstance(num_returns, bool):
+        raise TypeError(f"wait() needs an int as num_returns, got {num_returns!r}")
 
 
 def _check_refs_of_wait(refs: Sequence[object]) -> None:
