@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aktis._runtime.session import Session
 
 _IMPORTED_MEANWHILE: Final = (
-    "cloudpickle",
+    "aktis._runtime.pickler",
     "aktis._runtime.session",
     "aktis._runtime.actor_class",
     "aktis._runtime.objects",

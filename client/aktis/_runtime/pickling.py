@@ -11,18 +11,16 @@ _MAX_MEMBERS_TRIED: Final = 2_000
 
 def dumps(value: object) -> bytes:
     """Pickle by value what other processes cannot import, without out-of-band buffers."""
-    import cloudpickle  # type: ignore[import-untyped]
+    from aktis._runtime import pickler
 
-    data: bytes = cloudpickle.dumps(value, protocol=5)
-    return data
+    return pickler.dumps(value)
 
 
 def dump_buffers(value: object, buffer_callback: Callable[[Any], Any]) -> bytes:
     """Pickle with large buffers handed to ``buffer_callback`` instead of copied."""
-    import cloudpickle
+    from aktis._runtime import pickler
 
-    data: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=buffer_callback)
-    return data
+    return pickler.dumps(value, buffer_callback)
 
 
 class NotPicklableError(TypeError):

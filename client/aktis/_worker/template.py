@@ -25,7 +25,7 @@ from aktis import _core
 from aktis._proto import raylet_pb2
 from aktis._worker.start import WorkerStart
 
-PRELOADED: Final = ("numpy", "cloudpickle")
+PRELOADED: Final = ("numpy", "aktis._runtime.pickler")
 FORKS_PER_REPORT: Final = 16
 """A long batch is reported in parts: the raylet watches the first workers while the last are forked."""
 MAX_MESSAGE_BYTES: Final = 1 << 20

@@ -1,14 +1,24 @@
 """Values that cannot be pickled: the message names the member at fault."""
 
 import functools
+import pickle
 import threading
 from typing import Any
 
 import pytest
-from aktis._runtime.pickling import NotPicklableError, find_culprit, unpicklable_arguments
+from aktis._runtime.pickling import NotPicklableError, dumps, find_culprit, unpicklable_arguments
 from aktis._runtime.serialization import serialize
 
 LOCK = threading.Lock()
+
+
+def test_functions_pickled_by_value_keep_the_name_of_their_file() -> None:
+    def outer() -> Any:
+        return lambda: 1 / 0
+
+    function = pickle.loads(dumps(outer))
+    assert function.__code__.co_filename == __file__
+    assert function().__code__.co_filename == __file__, "a function made by it"
 
 
 class Engine:
