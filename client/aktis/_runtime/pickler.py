@@ -28,7 +28,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's, but code objects keep the name of their file."""
 
     dispatch_table: ClassVar = ChainMap(
-        {types.CodeType: _reduce_code_with_file},  # type: ignore[dict-item]
+        {types.CodeType: _reduce_code_with_file},
         cloudpickle.Pickler.dispatch_table,
     )
 
