@@ -52,8 +52,8 @@ def board() -> Any:
 @aktis.remote(max_retries=0)
 def busy(board: Any, name: str) -> None:
     """Run until interrupted; say how that went."""
-    aktis.get(board.mark.remote(name))
     try:
+        aktis.get(board.mark.remote(name))
         end = time.monotonic() + 40
         while time.monotonic() < end:
             pass
