@@ -68,6 +68,7 @@ TEN_TIMES_RAY = (
     "tasks, synchronous",
     "tasks, asynchronous",
     "tasks, several clients",
+    "generator items",
     "wait on 1 000 references",
     "wait on 1 000 references, one by one",
     "actor calls, synchronous",

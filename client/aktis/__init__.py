@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aktis._runtime.actor_handle import ActorHandle
     from aktis._runtime.actor_shape import method
     from aktis._runtime.decorator import remote
+    from aktis._runtime.generators import DynamicObjectRefGenerator, ObjectRefGenerator
     from aktis._runtime.ids import (
         ActorID,
         ClusterID,
@@ -42,7 +43,9 @@ _HOME = {
     "JobID": "aktis._runtime.ids",
     "NodeID": "aktis._runtime.ids",
     "ObjectID": "aktis._runtime.ids",
+    "DynamicObjectRefGenerator": "aktis._runtime.generators",
     "ObjectRef": "aktis._runtime.refs",
+    "ObjectRefGenerator": "aktis._runtime.generators",
     "RemoteFunction": "aktis._runtime.remote_function",
     "TaskID": "aktis._runtime.ids",
     "WorkerID": "aktis._runtime.ids",
@@ -73,11 +76,13 @@ __all__ = [
     "ActorID",
     "ClusterID",
     "Context",
+    "DynamicObjectRefGenerator",
     "FunctionID",
     "JobID",
     "NodeID",
     "ObjectID",
     "ObjectRef",
+    "ObjectRefGenerator",
     "RemoteFunction",
     "TaskID",
     "WorkerID",

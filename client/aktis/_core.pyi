@@ -6,7 +6,7 @@ thread does (leader/follower) and return early to let Python handle signals. Ids
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 __version__: Final[str]
 PROTOCOL_MAJOR: Final[int]
@@ -35,7 +35,9 @@ class TaskTemplate:
     """What all calls of one remote function (or actor method) with the same options share.
 
     `class_key` numbers the scheduling class for the policy thread (0 for actor calls). `flags`:
-    TASK_RETRY_ON_ERROR (application errors are reported as EVENT_TASK_ERROR for Python to decide).
+    TASK_RETRY_ON_ERROR (application errors are reported as EVENT_TASK_ERROR for Python to decide),
+    TASK_STREAMING (its items are sent one by one, at most `stream_limit` ahead of the consumer, 0: any
+    number; its one return is the completion), TASK_DYNAMIC (a generator whose one return lists all items).
     """
 
     def __init__(
@@ -50,11 +52,14 @@ class TaskTemplate:
         flags: int = 0,
         concurrency_group: str = "",
         creation: bool = False,
+        stream_limit: int = 0,
     ) -> None: ...
     @property
     def name(self) -> str: ...
 
 TASK_RETRY_ON_ERROR: Final[int]
+TASK_STREAMING: Final[int]
+TASK_DYNAMIC: Final[int]
 
 class Task:
     """One task to execute, as next_task() hands it out. Must be ended by Core.finish() or Core.fail()."""
@@ -70,6 +75,8 @@ class Task:
     method: str
     concurrency_group: str
     num_returns: int
+    is_generator: bool  # TASK_STREAMING or TASK_DYNAMIC
+    dynamic: bool  # TASK_DYNAMIC
     attempt: int
     trace: bytes  # 16 bytes trace id, 8 bytes span id, 1 byte flags
     cancelled: bool  # cancel was asked for since
@@ -95,6 +102,26 @@ EVENT_CANCEL: Final[int]  # (kind, task_id, recursive: bool): a task running her
 EVENT_RAYLET_LOST: Final[int]  # (kind, reason)
 EVENT_PLASMA_LOST: Final[int]  # (kind, reason)
 EVENT_STORE_FULL: Final[int]  # (kind, message): a put of the core's own had no room
+
+# ---- streaming generators ----
+class StreamReader:
+    """The consumer's end of a stream; lets go of what has not been taken when it is dropped."""
+
+    def next(self, timeout_s: float) -> ObjectRef[Any] | Literal[False] | None:
+        """The next item; None at the end, False when it has not come in time. Negative: no limit."""
+    def peek(self) -> ObjectRef[Any] | None:
+        """The next item, which need not have come and is not taken; None at the end."""
+    def ended(self) -> bool:
+        """Every item has been taken, and no other will come."""
+
+def open_stream(completion: ObjectRef[Any]) -> StreamReader:
+    """The stream of a task that this process has submitted with TASK_STREAMING; once."""
+
+def send_item(task: Task, value: object) -> bool:
+    """Send the next item of a running task; False: the consumer lags, wait with stream_room()."""
+
+def stream_room(task: Task) -> None:
+    """Wait until the consumer has taken enough items, or is gone."""
 
 class Core:
     """The runtime core of this process: one reactor, its objects, references, tasks in flight."""
@@ -158,8 +185,8 @@ class Core:
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float) -> list[Any] | None:
         """Values in order; raises the first error. None when the time is up. Negative: no limit."""
     def wait(
-        self, refs: Sequence[ObjectRef[_T]], num_returns: int, timeout_s: float, fetch_local: bool
-    ) -> tuple[list[ObjectRef[_T]], list[ObjectRef[_T]]] | None:
+        self, refs: Sequence[object], num_returns: int, timeout_s: float, fetch_local: bool
+    ) -> tuple[list[Any], list[Any]] | None:
         """(the first num_returns that are ready, or fewer when the time is up; the others), in order.
 
         None when the references are not distinct ObjectRefs.

@@ -162,24 +162,8 @@ py::object next_task(PyCore& self, const std::string& group, double timeout_s) {
 
 void finish(PyCore& self, PyTask& task, const py::tuple& values) {
   std::vector<core::ResultParts> results(values.size());
-  const auto deadline = deadline_after(60);
   for (std::size_t i = 0; i < values.size(); ++i) {
-    Serialized serialized;
-    serialize(values[i], true, serialized);
-    std::optional<std::string> problem;
-    if (serialized.parts.size() <= self.core->config().inline_limit_bytes) {
-      problem = self.core->make_result(task.task, static_cast<std::uint32_t>(i), serialized.parts, deadline,
-                                       results[i]);
-    } else {
-      const py::gil_scoped_release release;
-      problem = self.core->make_result(task.task, static_cast<std::uint32_t>(i), serialized.parts, deadline,
-                                       results[i]);
-    }
-    if (problem) {
-      const py::object error = hooks().store_full(*problem);
-      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
-      throw py::error_already_set();
-    }
+    results[i] = make_result(task, static_cast<std::uint32_t>(i), values[i]);
   }
   self.core->finish(task.task, core::TaskStatus::kOk, std::move(results), {});
 }
@@ -502,17 +486,29 @@ bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadlin
   }
 }
 
-bool wait_readable(Core& core, const std::vector<ObjectId>& ids, wire::TimePoint deadline) {
+namespace {
+
+bool wait_for_all(Core& core, std::span<const ObjectId> ids, bool values, wire::TimePoint deadline) {
   core::WaitGroup group;
-  core.attach(group, ids, ids.size(), true);
+  core.attach(group, ids, ids.size(), values);
   if (group.waiter.completed()) return true;
   struct Detach {
     Core& core;
     core::WaitGroup& group;
-    const std::vector<ObjectId>& ids;
+    std::span<const ObjectId> ids;
     ~Detach() { core.detach(group, ids); }
   } const detach{core, group, ids};
   return wait_with_signals(core, group.waiter, deadline);
+}
+
+}  // namespace
+
+bool wait_existing(Core& core, const ObjectId& id, wire::TimePoint deadline) {
+  return wait_for_all(core, {&id, 1}, false, deadline);
+}
+
+bool wait_readable(Core& core, const std::vector<ObjectId>& ids, wire::TimePoint deadline) {
+  return wait_for_all(core, ids, true, deadline);
 }
 
 void bind_core(py::module_& module) {

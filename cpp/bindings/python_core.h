@@ -93,6 +93,9 @@ wire::TimePoint deadline_after(double timeout_s);  // negative: no limit
 // Waits without the GIL in slices, so that the main thread runs Python's signal handlers. False on time-out.
 bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadline);
 
+// Waits until the object exists, here or elsewhere; false on time-out.
+bool wait_existing(Core& core, const ObjectId& id, wire::TimePoint deadline);
+
 // Waits until all of `ids` can be read; false on time-out.
 bool wait_readable(Core& core, const std::vector<ObjectId>& ids, wire::TimePoint deadline);
 
@@ -121,6 +124,7 @@ py::bytes to_bytes(const Id& id) {
 // ---- registration ----
 void bind_tasks(py::module_& module);
 void bind_core(py::module_& module);
+void bind_streams(py::module_& module);
 py::list to_python(const std::vector<core::Event>& events);
 void bind_events(py::module_& module);
 

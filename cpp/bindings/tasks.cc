@@ -188,7 +188,8 @@ py::str text(std::string_view value) { return py::str(value.data(), value.size()
 std::shared_ptr<core::TaskTemplate> make_template(std::uint64_t class_key, const py::bytes& function_id,
                                                   std::string name, std::string method,
                                                   std::uint16_t num_returns, std::int32_t max_retries,
-                                                  int flags, std::string group, bool creation) {
+                                                  int flags, std::string group, bool creation,
+                                                  std::uint32_t stream_limit) {
   auto shape = std::make_shared<core::TaskTemplate>();
   shape->class_key = class_key;
   shape->kind = creation         ? core::TaskKind::kActorCreation
@@ -201,11 +202,34 @@ std::shared_ptr<core::TaskTemplate> make_template(std::uint64_t class_key, const
   shape->num_returns = num_returns;
   shape->max_retries = max_retries;
   shape->retry_on_error = (flags & 1) != 0;
+  shape->streaming = (flags & 2) != 0;
+  shape->dynamic = (flags & 4) != 0;
+  shape->stream_limit = stream_limit;
   shape->finish();
   return shape;
 }
 
 }  // namespace
+
+core::ResultParts make_result(PyTask& task, std::uint32_t index, py::handle value) {
+  core::ResultParts result;
+  Serialized serialized;
+  serialize(value, true, serialized);
+  std::optional<std::string> problem;
+  const auto deadline = deadline_after(kStoreTimeoutSeconds);
+  if (serialized.parts.size() <= task.core->config().inline_limit_bytes) {
+    problem = task.core->make_result(task.task, index, serialized.parts, deadline, result);
+  } else {
+    const py::gil_scoped_release release;
+    problem = task.core->make_result(task.task, index, serialized.parts, deadline, result);
+  }
+  if (problem) {
+    const py::object error = hooks().store_full(*problem);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+    throw py::error_already_set();
+  }
+  return result;
+}
 
 py::object put_value(const std::shared_ptr<Core>& core, py::handle value) {
   Serialized serialized;
@@ -256,21 +280,24 @@ void prepare_call(const std::shared_ptr<Core>& core, const PyTaskTemplate& shape
 
 void bind_tasks(py::module_& module) {
   module.attr("TASK_RETRY_ON_ERROR") = 1;
+  module.attr("TASK_STREAMING") = 2;
+  module.attr("TASK_DYNAMIC") = 4;
   module.attr("TASK_KIND_NORMAL") = static_cast<int>(core::TaskKind::kNormal);
   module.attr("TASK_KIND_ACTOR_CREATION") = static_cast<int>(core::TaskKind::kActorCreation);
   module.attr("TASK_KIND_ACTOR_METHOD") = static_cast<int>(core::TaskKind::kActorMethod);
 
   py::class_<PyTaskTemplate>(module, "TaskTemplate")
-      .def(
-          py::init([](std::uint64_t class_key, const py::bytes& function_id, std::string name,
-                      std::string method, std::uint16_t num_returns, std::int32_t max_retries, int flags,
-                      std::string group, bool creation) {
-            return PyTaskTemplate{make_template(class_key, function_id, std::move(name), std::move(method),
-                                                num_returns, max_retries, flags, std::move(group), creation)};
-          }),
-          py::kw_only(), py::arg("class_key"), py::arg("function_id"), py::arg("name"),
-          py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
-          py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false)
+      .def(py::init([](std::uint64_t class_key, const py::bytes& function_id, std::string name,
+                       std::string method, std::uint16_t num_returns, std::int32_t max_retries, int flags,
+                       std::string group, bool creation, std::uint32_t stream_limit) {
+             return PyTaskTemplate{make_template(class_key, function_id, std::move(name), std::move(method),
+                                                 num_returns, max_retries, flags, std::move(group), creation,
+                                                 stream_limit)};
+           }),
+           py::kw_only(), py::arg("class_key"), py::arg("function_id"), py::arg("name"),
+           py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
+           py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false,
+           py::arg("stream_limit") = 0)
       .def_property_readonly("name", [](const PyTaskTemplate& self) { return self.shape->name; });
 
   py::class_<PyTask>(module, "Task")
@@ -290,6 +317,13 @@ void bind_tasks(py::module_& module) {
       .def_property_readonly("concurrency_group",
                              [](const PyTask& self) { return text(self.task->message.concurrency_group); })
       .def_property_readonly("num_returns", [](const PyTask& self) { return self.task->message.num_returns; })
+      .def_property_readonly(
+          "is_generator",
+          [](const PyTask& self) {
+            return (self.task->message.flags & (core::kTaskStreaming | core::kTaskDynamic)) != 0;
+          })
+      .def_property_readonly(
+          "dynamic", [](const PyTask& self) { return (self.task->message.flags & core::kTaskDynamic) != 0; })
       .def_property_readonly("attempt", [](const PyTask& self) { return self.task->message.attempt; })
       .def_property_readonly("trace",
                              [](const PyTask& self) {

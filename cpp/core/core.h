@@ -30,6 +30,7 @@
 #include "core/objects.h"
 #include "core/references.h"
 #include "core/scheduling.h"
+#include "core/streams.h"
 #include "core/task_bell.h"
 #include "core/task_events.h"
 #include "core/tasks.h"
@@ -56,6 +57,9 @@ struct CoreConfig {
   std::chrono::milliseconds blocked_after{5};
   std::size_t lineage_limit_bytes = 256u << 20;
 };
+
+// A reply may wait for company for so long when more tasks are queued here, an item for the next ones.
+inline constexpr std::chrono::microseconds kReplyCompany{500};
 
 // The process cannot go on as asked: no connection, closed, ... Becomes ConnectionError in Python.
 class CoreError : public std::runtime_error {
@@ -88,6 +92,11 @@ struct IncomingTask {
   WorkerId owner;
   std::int64_t start_unix_ns = 0;
   std::atomic<bool> cancelled{false};
+  // Of a streaming generator, guarded by the core's mutex: items sent, items taken by the consumer as far as
+  // is known, the thread that waits until more are.
+  std::uint32_t streamed = 0;
+  std::uint32_t taken = 0;
+  wire::Waiter* stream_waiter = nullptr;
 };
 using TaskHandle = std::shared_ptr<IncomingTask>;
 
@@ -220,6 +229,18 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void actor_set(const ActorId& actor, bool out_of_order);
   std::size_t actor_pending_calls(const ActorId& actor);
 
+  // ---- streaming generators (core_streams.cc) ----
+  // The object of the next item, which may have to be waited for; none at the end of the stream.
+  std::optional<ObjectId> stream_next(const TaskId& task);
+  // Hands over the next item, which exists, with the handle counted for it; none at the end.
+  std::optional<ObjectId> stream_take(const TaskId& task);
+  bool stream_ended(const TaskId& task);
+  void stream_drop(const TaskId& task);  // the consumer is gone: any thread, any time
+  void send_item(const TaskHandle& task, ResultParts item);
+  // Whether the executor may go on; else `waiter` is completed when it may.
+  bool attach_stream_room(const TaskHandle& task, wire::Waiter& waiter);
+  void detach_stream_room(const TaskHandle& task);
+
   // ---- executing (core_execute.cc) ----
   void set_groups(const std::vector<std::string>& groups);
   void set_accepting(bool accepting);
@@ -332,6 +353,16 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void arm_tick();
   void tick();
 
+  // core_streams.cc (mutex_ held)
+  bool on_stream_item(const WorkerId& from, Bytes payload);
+  void greet_attempt(const TaskId& task, const Stream& stream);
+  void release_item(const WorkerId& from, const StreamItemMessage& item);
+  void fail_stream(TaskRecord& task, const std::shared_ptr<const OwnedValue>& error);
+  void end_stream(TaskRecord& task);
+  void tell_taken(const TaskId& id, std::uint32_t taken);
+  bool on_stream_taken(wire::Connection& connection, Bytes payload);
+  void let_stream_go_on(IncomingTask& task, std::uint32_t taken);
+
   // core_execute.cc
   void on_task(wire::Connection& connection, const WorkerId& from, Bytes payload);
   void on_steal(wire::Connection& connection, Bytes payload);
@@ -370,6 +401,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::unordered_map<ObjectId, ObjectEntry, IdHash> objects_;
   std::unordered_map<TaskId, std::unique_ptr<TaskRecord>, IdHash> tasks_;
   std::unordered_map<TaskId, std::vector<TaskId>, IdHash> children_;
+  std::unordered_map<TaskId, Stream, IdHash> streams_;
   Scheduling scheduling_;
   ActorCalls actor_calls_;
   std::unordered_map<WorkerId, Peer, IdHash> peers_;

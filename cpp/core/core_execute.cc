@@ -13,9 +13,6 @@ std::int64_t unix_ns() {
   return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
 
-// A reply may wait for company for so long when more tasks are queued here.
-constexpr std::chrono::microseconds kReplyCompany{500};
-
 }  // namespace
 
 void Core::set_groups(const std::vector<std::string>& groups) {
@@ -316,6 +313,9 @@ void Core::drop_tasks_of(const WorkerId& owner) {
     queue_of_group.erase(std::remove_if(queue_of_group.begin(), queue_of_group.end(),
                                         [&](const TaskHandle& task) { return task->owner == owner; }),
                          queue_of_group.end());
+  }
+  for (const auto& [id, task] : running_) {
+    if (task->owner == owner) let_stream_go_on(*task, kEverything);
   }
   std::erase_if(held_replies_, [&](const auto& held) { return held.second.task->owner == owner; });
 }

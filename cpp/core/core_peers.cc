@@ -92,6 +92,12 @@ void Core::on_peer_frame(wire::Connection& connection, const wire::Frame& frame)
     case CoreFrame::kObjectValue:
       on_object_value(from, frame.payload);
       break;
+    case CoreFrame::kStreamItem:
+      if (!on_stream_item(from, frame.payload)) reject(connection, "an item that does not belong here");
+      break;
+    case CoreFrame::kStreamTaken:
+      if (!on_stream_taken(connection, frame.payload)) reject(connection, "a malformed count of items");
+      break;
     case CoreFrame::kBorrowAdd:
     case CoreFrame::kBorrowAck:
     case CoreFrame::kBorrowNack:

@@ -50,6 +50,7 @@ std::vector<ObjectId> Core::submit(Submission submission) {
   }
   for (const ObjectId& use : task.uses) references_.add_task_use(use);
   if (!task.parent.is_nil()) children_[task.parent].push_back(task.id);
+  if (task.shape->streaming) streams_.emplace(task.id, Stream(task.shape->stream_limit));
   tasks_.emplace(task.id, std::move(record));
   start(task);
   unlock_and_flush(guard);
@@ -259,6 +260,7 @@ void Core::finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue>
   // Marked first: failing the returns may fail tasks that depend on them, which must not find this one open.
   const bool cancelled = task.cancel_requested && error == task.cancel_error;
   task_events_record(task, cancelled ? TaskEvents::kCancelled : TaskEvents::kFailed);
+  fail_stream(task, error);
   fail_returns(task, std::move(error));
   end_task(task);
 }
@@ -286,6 +288,7 @@ void Core::end_task(TaskRecord& task) {
     for (wire::Waiter* waiter : room_waiters_) waiter->complete();
   }
   release_uses(task);
+  end_stream(task);
   if (!task.parent.is_nil()) {
     if (const auto siblings = children_.find(task.parent); siblings != children_.end()) {
       auto& ids = siblings->second;
@@ -293,7 +296,7 @@ void Core::end_task(TaskRecord& task) {
       if (ids.empty()) children_.erase(siblings);
     }
   }
-  if (task.live_returns == 0 || task.retries_left == 0 || !task.actor.is_nil()) {
+  if (task.live_returns == 0 || task.retries_left == 0 || !task.actor.is_nil() || task.shape->streaming) {
     tasks_.erase(task.id);
   } else {
     task.lineage = true;

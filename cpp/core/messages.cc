@@ -45,8 +45,9 @@ ReturnMessage read_return(wire::ByteReader& in) {
 void TaskTemplate::finish() {
   wire::ByteWriter out;
   out.u8(static_cast<std::uint8_t>(kind));
-  out.u8(max_retries == 0 ? kTaskAtMostOnce : 0);
-  out.u16(num_returns).id(function).text(name).text(method).text(concurrency_group);
+  out.u8((max_retries == 0 ? kTaskAtMostOnce : 0) | (streaming ? kTaskStreaming : 0) |
+         (dynamic ? kTaskDynamic : 0));
+  out.u16(num_returns).u32(stream_limit).id(function).text(name).text(method).text(concurrency_group);
   encoded = out.take();
 }
 
@@ -76,6 +77,7 @@ std::optional<TaskMessage> decode_task(Bytes payload) {
   const auto kind = in.u8();
   task.flags = in.u8();
   task.num_returns = in.u16();
+  task.stream_limit = in.u32();
   task.function = in.id<FunctionId>();
   task.name = in.text(kMaxNameBytes);
   task.method = in.text(kMaxNameBytes);
@@ -119,6 +121,36 @@ std::optional<ReplyMessage> decode_reply(Bytes payload) {
   if (!in.ok() || status > static_cast<std::uint8_t>(TaskStatus::kCancelled)) return std::nullopt;
   reply.status = static_cast<TaskStatus>(status);
   return reply;
+}
+
+void encode_stream_item_head(wire::ByteWriter& out, const StreamItemMessage& head) {
+  out.id(head.task).u32(head.attempt).u32(head.index).u64(head.hold);
+}
+
+std::optional<StreamItemMessage> decode_stream_item(Bytes payload) {
+  wire::ByteReader in(payload);
+  StreamItemMessage item;
+  item.task = in.id<TaskId>();
+  item.attempt = in.u32();
+  item.index = in.u32();
+  item.hold = in.u64();
+  item.value = read_return(in);
+  if (!in.ok() || item.index == kEverything) return std::nullopt;
+  return item;
+}
+
+void encode_stream_taken(wire::ByteWriter& out, const StreamTakenMessage& message) {
+  out.id(message.task).u32(message.attempt).u32(message.taken);
+}
+
+std::optional<StreamTakenMessage> decode_stream_taken(Bytes payload) {
+  wire::ByteReader in(payload);
+  StreamTakenMessage message;
+  message.task = in.id<TaskId>();
+  message.attempt = in.u32();
+  message.taken = in.u32();
+  if (!in.ok()) return std::nullopt;
+  return message;
 }
 
 void encode_give_back(wire::ByteWriter& out, bool blocked, std::span<const TaskId> tasks) {

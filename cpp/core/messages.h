@@ -31,6 +31,8 @@ enum class CoreFrame : std::uint16_t {
   kBorrowNack = 41,     // owner -> borrower
   kBorrowRemove = 42,   // borrower -> owner
   kReturnRelease = 43,  // caller -> executor
+  kStreamItem = 46,     // executor -> owner: one item of a streaming generator
+  kStreamTaken = 47,    // owner -> executor: how many items its consumer has taken
 };
 
 // A reference as it travels: whose it is and where the owner lives.
@@ -49,6 +51,8 @@ struct TraceContext {
 enum class TaskKind : std::uint8_t { kNormal = 0, kActorCreation = 1, kActorMethod = 2 };
 
 inline constexpr std::uint8_t kTaskAtMostOnce = 1;  // max_retries 0: its reply is never delayed
+inline constexpr std::uint8_t kTaskStreaming = 2;   // its items travel as they come, then the reply
+inline constexpr std::uint8_t kTaskDynamic = 4;     // its one return is a list of as many as there are
 
 // The part of a task that all calls of one remote function share, encoded once.
 struct TaskTemplate {
@@ -61,6 +65,9 @@ struct TaskTemplate {
   std::uint16_t num_returns = 1;
   std::int32_t max_retries = 0;  // -1: without limit
   bool retry_on_error = false;
+  bool streaming = false;
+  bool dynamic = false;
+  std::uint32_t stream_limit = 0;  // items that may wait for their consumer; 0: any number
   std::vector<std::byte> encoded;  // made by finish()
 
   void finish();
@@ -87,6 +94,7 @@ struct TaskMessage {
   TaskKind kind = TaskKind::kNormal;
   std::uint8_t flags = 0;
   std::uint16_t num_returns = 1;
+  std::uint32_t stream_limit = 0;
   FunctionId function;
   std::string_view name;
   std::string_view method;
@@ -124,6 +132,27 @@ void encode_reply_head(wire::ByteWriter& out, const ReplyMessage& head, std::uin
 void encode_return(wire::ByteWriter& out, bool in_plasma, std::uint64_t size_bytes, Bytes value,
                    std::span<const RefId> nested);
 std::optional<ReplyMessage> decode_reply(Bytes payload);
+
+// `taken` when the consumer is gone: nothing waits for it any more.
+inline constexpr std::uint32_t kEverything = 0xffffffff;
+
+struct StreamItemMessage {
+  TaskId task;
+  std::uint32_t attempt = 0;
+  std::uint32_t index = 0;
+  std::uint64_t hold = 0;  // of the references in the item
+  ReturnMessage value;
+};
+void encode_stream_item_head(wire::ByteWriter& out, const StreamItemMessage& head);  // encode_return follows
+std::optional<StreamItemMessage> decode_stream_item(Bytes payload);
+
+struct StreamTakenMessage {
+  TaskId task;
+  std::uint32_t attempt = 0;
+  std::uint32_t taken = 0;
+};
+void encode_stream_taken(wire::ByteWriter& out, const StreamTakenMessage& message);
+std::optional<StreamTakenMessage> decode_stream_taken(Bytes payload);
 
 struct GiveBackMessage {
   bool blocked = false;  // the executor waits in get(): it is of no use until its next reply

@@ -8,7 +8,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace aktis::core;
   if (size == 0) return 0;
   const Bytes input(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-  switch (data[0] % 6) {
+  switch (data[0] % 8) {
     case 0:
       if (const auto task = decode_task(input)) {
         for (const auto& argument : task->arguments) parse_value(argument.value);
@@ -31,6 +31,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 5:
       parse_value(input);
+      break;
+    case 6:
+      if (const auto item = decode_stream_item(input)) parse_value(item->value.value);
+      break;
+    case 7:
+      decode_stream_taken(input);
       break;
   }
   return 0;

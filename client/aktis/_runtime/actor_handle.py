@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from aktis import _core
 from aktis._core import ObjectRef, TaskTemplate
-from aktis._runtime import current
+from aktis._runtime import current, generators
 from aktis._runtime.actor_shape import SPECIAL_NAMES, ActorShape, MethodShape
 from aktis._runtime.options import METHOD_OPTIONS, check_options
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
@@ -59,6 +59,7 @@ class ActorMethod:
                 f"actor class {shape.class_name} has no concurrency group {group!r}; "
                 f"it has {sorted(shape.concurrency_groups)}"
             )
+        returns = merged.get("num_returns", known.returns)
         core = life.session.core
         self._life = life
         self._shape = shape
@@ -70,16 +71,18 @@ class ActorMethod:
             function_id=_NO_FUNCTION,
             name=merged.get("name") or f"{shape.class_name}.{name}",
             method=name,
-            num_returns=merged.get("num_returns", 1),
             max_retries=merged.get("max_task_retries", shape.max_task_retries),
-            flags=_core.TASK_RETRY_ON_ERROR if retry else 0,
+            flags=(_core.TASK_RETRY_ON_ERROR if retry else 0) | generators.FLAGS.get(returns, 0),
             concurrency_group=group,
+            **generators.template_returns(returns, merged),
         )
         self._submit: Callable[..., Any] = core.submit_actor
         if retry and not isinstance(retry, bool):
             self._submit = submit_with_list(life.session, self._submit, tuple(retry))
         if shape.max_pending_calls > 0:
             self._submit = _limited(life, shape, self._submit)
+        if returns == "streaming":
+            self._submit = generators.returning_generators(self._submit)
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method; return a reference to its result at once.
@@ -88,7 +91,8 @@ class ActorMethod:
         threaded, async, or allows another order.
 
         Returns:
-            An ObjectRef; with ``num_returns`` of 2 or more a list of them, with 0 None.
+            An ObjectRef; with ``num_returns`` of 2 or more a list of them, with 0 None. Of a generator, an
+            ObjectRefGenerator.
 
         Raises:
             TypeError: the method cannot be called like this, or an argument cannot be pickled.

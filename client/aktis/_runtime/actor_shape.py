@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from aktis._runtime.options import DEFAULT_ASYNC_CONCURRENCY, METHOD_OPTIONS, check_options
+from aktis._runtime.options import DEFAULT_ASYNC_CONCURRENCY, METHOD_OPTIONS, check_options, returns_of
 from aktis._runtime.pickling import dumps
 from aktis._runtime.signatures import CallCheck
 
@@ -58,6 +58,7 @@ class MethodShape:
 
     options: Mapping[str, Any]
     check: CallCheck
+    returns: int | str = 1
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,12 @@ def shape_of(cls: type, options: Mapping[str, Any]) -> ActorShape:
 
 
 def is_async_function(function: object) -> bool:
-    """Whether calling it makes a coroutine."""
-    return asyncio.iscoroutinefunction(function)
+    """Whether calling it makes a coroutine or an asynchronous generator."""
+    return asyncio.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _method_shape(cls: type, name: str, function: Callable[..., Any]) -> MethodShape:
     static = isinstance(inspect.getattr_static(cls, name), staticmethod | classmethod)
     check = CallCheck(function, f"{cls.__qualname__}.{name}", skip_first=not static)
-    return MethodShape(dict(getattr(function, METHOD_ATTRIBUTE, {})), check)
+    options = dict(getattr(function, METHOD_ATTRIBUTE, {}))
+    return MethodShape(options, check, returns_of(function, options))

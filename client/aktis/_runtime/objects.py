@@ -6,9 +6,11 @@ from typing import Any, TypeVar, overload
 
 from aktis._core import ObjectRef
 from aktis._runtime import current
+from aktis._runtime.generators import ObjectRefGenerator
 from aktis.exceptions import GetTimeoutError
 
 T = TypeVar("T")
+W = TypeVar("W", bound=ObjectRef[Any] | ObjectRefGenerator[Any])
 
 _FOREVER_S = -1.0
 
@@ -56,6 +58,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
 
 
 def _check_refs_of_get(refs: object) -> None:
+    if isinstance(refs, ObjectRefGenerator):
+        raise TypeError("get() takes ObjectRefs: iterate over the generator to have those of its items")
     if not isinstance(refs, list | tuple):
         raise ValueError(f"get() takes an ObjectRef or a list of them, got {type(refs).__name__} {refs!r}")
     for ref in refs:
@@ -102,16 +106,16 @@ def put(value: T) -> ObjectRef[T]:
 
 
 def wait(
-    refs: Sequence[ObjectRef[T]],
+    refs: Sequence[W],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
-) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+) -> tuple[list[W], list[W]]:
     """Wait until some objects are ready; an object whose task failed is ready too.
 
     Args:
-        refs: Distinct references.
+        refs: Distinct references; also generators, which are ready when ``next()`` would not wait.
         num_returns: How many to wait for.
         timeout: Seconds to wait at most; 0 looks only, None waits as long as it takes.
         fetch_local: An object is ready when it is on this node, not only when it exists.
@@ -130,6 +134,8 @@ def wait(
     """
     session = current.session or current.require()
     _check_types_of_wait(refs, num_returns)
+    if any(type(ref) is ObjectRefGenerator for ref in refs):
+        return _wait_for_generators(refs, num_returns, timeout, fetch_local)
     timeout_s = _FOREVER_S if timeout is None else _seconds("wait", timeout)
     if not 1 <= num_returns <= len(refs):
         _check_refs_of_wait(refs)
@@ -142,6 +148,17 @@ def wait(
         _check_refs_of_wait(refs)
         raise ValueError("wait() takes distinct references, but one is in the list more than once")
     return split
+
+
+def _wait_for_generators(
+    refs: Sequence[Any], num_returns: int, timeout: float | None, fetch_local: bool
+) -> tuple[list[Any], list[Any]]:
+    """A generator is ready when its next item has come, or its end."""
+    asked = {ref.peek() if type(ref) is ObjectRefGenerator else ref: ref for ref in refs}
+    if len(asked) != len(refs):
+        raise ValueError("wait() takes distinct references, but one is in the list more than once")
+    ready, others = wait(list(asked), num_returns=num_returns, timeout=timeout, fetch_local=fetch_local)
+    return [asked[ref] for ref in ready], [asked[ref] for ref in others]
 
 
 def _check_types_of_wait(refs: object, num_returns: object) -> None:
@@ -157,7 +174,9 @@ def _check_refs_of_wait(refs: Sequence[object]) -> None:
             raise TypeError(f"wait() takes ObjectRefs, but the list holds {type(ref).__name__} {ref!r}")
 
 
-def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
+def cancel(
+    ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True
+) -> None:
     """Cancel the task that makes an object; ``get`` of it then raises TaskCancelledError.
 
     A task that has not started never runs. A running one gets KeyboardInterrupt (a coroutine of an async
@@ -165,7 +184,7 @@ def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) 
     stays as it is.
 
     Args:
-        ref: A reference that ``.remote()`` returned in this process.
+        ref: A reference or a generator that ``.remote()`` returned in this process.
         force: Kill the worker of a running task. Not for calls of actors: kill() ends an actor.
         recursive: Cancel what the task has submitted as well.
 
@@ -173,6 +192,8 @@ def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) 
         TypeError: not an ObjectRef.
         ValueError: ``force`` for a call of an actor.
     """
+    if type(ref) is ObjectRefGenerator:
+        ref = ref.completed()
     if type(ref) is not ObjectRef:
         raise TypeError(
             f"cancel() takes an ObjectRef, got {type(ref).__name__} {ref!r}; kill() is for actors"

@@ -4,6 +4,7 @@ One table per kind. An unknown key is a ValueError that lists the valid ones, a 
 value a ValueError; every message names the option.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -80,8 +81,17 @@ def _labels(name: str, value: Any) -> None:
 
 def _num_returns(name: str, value: Any) -> None:
     if isinstance(value, str):
-        raise ValueError(f"option {name!r} must be an int; generators ({value!r}) are not available yet")
+        if value not in ("streaming", "dynamic"):
+            raise ValueError(f"option {name!r} must be an int, 'streaming' or 'dynamic', got {value!r}")
+        return
     _integer(0, maximum=MAX_NUM_RETURNS)(name, value)
+
+
+def returns_of(function: Callable[..., Any] | None, options: Mapping[str, Any]) -> int | str:
+    """Return how many results a call has; a generator streams unless something else is asked for."""
+    generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    count: int | str = options.get("num_returns", "streaming" if generator else 1)
+    return count
 
 
 def _retry_exceptions(name: str, value: Any) -> None:
@@ -139,12 +149,17 @@ _COMMON: Final[Mapping[str, Check]] = {
     "scheduling_strategy": _strategy,
     "runtime_env": check_runtime_env,
 }
+_GENERATORS: Final[Mapping[str, Check]] = {
+    "generator_backpressure_num_objects": _integer(1, unlimited=True),
+    "_generator_backpressure_num_objects": _integer(1, unlimited=True),
+}
 TASK_OPTIONS: Final[Mapping[str, Check]] = {
     **_COMMON,
     "num_returns": _num_returns,
     "max_retries": _integer(0, unlimited=True),
     "retry_exceptions": _retry_exceptions,
     "max_calls": _integer(0),
+    **_GENERATORS,
 }
 ACTOR_OPTIONS: Final[Mapping[str, Check]] = {
     **_COMMON,
@@ -164,6 +179,7 @@ METHOD_OPTIONS: Final[Mapping[str, Check]] = {
     "retry_exceptions": _retry_exceptions,
     "concurrency_group": _name,
     "name": _string,
+    **_GENERATORS,
 }
 
 

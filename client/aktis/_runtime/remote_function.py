@@ -1,13 +1,13 @@
 """Functions that run as tasks: what ``@aktis.remote`` makes of a function."""
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, NoReturn, ParamSpec, TypeVar, overload
 
 from aktis import _core
 from aktis._core import ObjectRef, TaskTemplate
-from aktis._runtime import current
-from aktis._runtime.options import TASK_OPTIONS, check_options, demand
+from aktis._runtime import current, generators
+from aktis._runtime.options import TASK_OPTIONS, check_options, demand, returns_of
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
 from aktis._runtime.signatures import CallCheck
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
+T = TypeVar("T")
 
 DEFAULT_MAX_RETRIES: Final = 3
 _UNBOUND: Final = object()
@@ -51,6 +52,15 @@ class RemoteFunction(Generic[P, R]):
         self._submit: Callable[..., Any] = _never
         self._template: TaskTemplate | None = None
 
+    # A function that never returns would be taken for one that returns an iterator.
+    @overload
+    def remote(  # type: ignore[overload-overlap]
+        self: "RemoteFunction[P, Never]", *args: P.args, **kwargs: P.kwargs
+    ) -> ObjectRef[Never]: ...
+    @overload
+    def remote(  # type: ignore[overload-overlap]
+        self: "RemoteFunction[P, Iterator[T]]", *args: P.args, **kwargs: P.kwargs
+    ) -> generators.ObjectRefGenerator[T]: ...
     @overload
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
     @overload
@@ -62,7 +72,8 @@ class RemoteFunction(Generic[P, R]):
         arguments are passed on as they are.
 
         Returns:
-            An ObjectRef; with ``num_returns`` of 2 or more a list of them, with 0 None.
+            An ObjectRef; with ``num_returns`` of 2 or more a list of them, with 0 None. Of a generator, an
+            ObjectRefGenerator.
 
         Raises:
             TypeError: the function cannot be called like this, or an argument cannot be pickled.
@@ -96,17 +107,20 @@ class RemoteFunction(Generic[P, R]):
         session = current.require()
         options = self._options
         retry = options.get("retry_exceptions", False)
+        returns = returns_of(self._function, options)
         self._template = TaskTemplate(
             class_key=self._class_key(session),
             function_id=self._export(session),
             name=options.get("name") or _name_of(self._function),
-            num_returns=options.get("num_returns", 1),
             max_retries=options.get("max_retries", DEFAULT_MAX_RETRIES),
-            flags=_core.TASK_RETRY_ON_ERROR if retry else 0,
+            flags=(_core.TASK_RETRY_ON_ERROR if retry else 0) | generators.FLAGS.get(returns, 0),
+            **generators.template_returns(returns, options),
         )
         self._submit = session.core.submit
         if retry and not isinstance(retry, bool):
             self._submit = submit_with_list(session, session.core.submit, tuple(retry))
+        if returns == "streaming":
+            self._submit = generators.returning_generators(self._submit)
         self._session = session
 
     def _export(self, session: "Session") -> bytes:

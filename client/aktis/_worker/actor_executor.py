@@ -33,6 +33,7 @@ from aktis._runtime.session import Session
 from aktis._worker.executor import TaskRunner, exit_code_of, fail, split_returns
 from aktis._worker.exit import ActorExit, exit_actor, leave
 from aktis._worker.interrupts import MainInterrupts, ThreadInterrupts
+from aktis._worker.streams import run_async_generator
 
 _WAIT_S: Final = 3600.0
 _TAKE_AT_ONCE: Final = 256
@@ -286,7 +287,11 @@ class _AsyncCalls:
         try:
             method, is_async = self._methods.get(task.method) or self._classify(task)
             args, kwargs = task.load_args()
-            result = await method(*args, **kwargs) if is_async else method(*args, **kwargs)
+            result = method(*args, **kwargs)
+            if task.is_generator:
+                result = await run_async_generator(core, task, result)
+            elif is_async:
+                result = await result
             core.finish(task, (result,) if task.num_returns == 1 else split_returns(task, result))
         except (ActorExit, SystemExit, KeyboardInterrupt) as end:
             self._stop(end)

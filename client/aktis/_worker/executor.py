@@ -14,6 +14,7 @@ from aktis._runtime.functions import Exported
 from aktis._runtime.session import Session
 from aktis._worker.exit import ActorExit, leave
 from aktis._worker.interrupts import MainInterrupts
+from aktis._worker.streams import run_generator
 from aktis.exceptions import TaskCancelledError
 
 _WAIT_S = 3600.0
@@ -83,6 +84,8 @@ class TaskRunner:
                 args, kwargs = task.load_args()
                 interrupts.begin(task_id)
                 result = call(*args, **kwargs)
+                if task.is_generator:
+                    result = run_generator(core, task, result)
             finally:
                 interrupts.end()
             core.finish(task, (result,) if task.num_returns == 1 else split_returns(task, result))

@@ -19,6 +19,7 @@ class FakeTask:
         self.task_id = b"t" * 16
         self.name = "f"
         self.num_returns = num_returns
+        self.is_generator = False
         self._args = args
 
     def load_args(self) -> tuple[tuple[Any, ...], dict[str, Any]]:

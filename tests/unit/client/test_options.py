@@ -54,7 +54,7 @@ def test_a_wrong_type_is_a_type_error_that_names_the_option(name: str, value: An
         ("resources", {"x": -1}),
         ("max_retries", -2),
         ("num_returns", -1),
-        ("num_returns", "streaming"),
+        ("num_returns", "all"),
         ("retry_exceptions", [3]),
         ("scheduling_strategy", "NEAR"),
         ("runtime_env", {"pip": ["numpy"]}),

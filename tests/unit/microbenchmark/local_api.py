@@ -29,6 +29,8 @@ class Callee:
                 result.send(None)
             except StopIteration as stop:
                 result = stop.value
+        if isinstance(result, types.GeneratorType):
+            return (Ref(item) for item in result)
         return Ref(result) if self.num_returns == 1 else [Ref(item) for item in result]
 
 

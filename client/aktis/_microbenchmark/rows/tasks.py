@@ -7,6 +7,7 @@ from typing import Any
 from ..model import Api, Load, Row
 
 CALLS_PER_STEP = 1_000
+ITEMS_PER_STEP = 1_000
 TREE_DEPTH, TREE_VALUE, TREE_TASKS = 8, 21, 67
 
 
@@ -62,6 +63,20 @@ def tree(api: Api, clients: int) -> Load:
     return Load(step=step, amount=TREE_TASKS)
 
 
+def generator(api: Api, clients: int) -> Load:
+    """Items of one streaming generator, each fetched as it comes."""
+
+    @api.remote
+    def items() -> Any:
+        yield from range(ITEMS_PER_STEP)
+
+    def step() -> None:
+        if sum(api.get(ref) for ref in items.remote()) != sum(range(ITEMS_PER_STEP)):
+            raise AssertionError("a generator's items came back wrong")
+
+    return Load(step=step, amount=ITEMS_PER_STEP)
+
+
 def several_clients(api: Api, clients: int) -> Load:
     small = _small_task(api)
 
@@ -84,4 +99,5 @@ ROWS = (
     Row("tasks, asynchronous", "calls/s", asynchronous),
     Row("tasks, several clients", "calls/s", several_clients),
     Row("tasks, a tree of waiting ones", "calls/s", tree),
+    Row("generator items", "items/s", generator),
 )
