@@ -1,7 +1,25 @@
-"""Settings for every test."""
+"""Settings and fixtures for every test."""
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.support.sandbox import MARK, Sandbox, new_sandbox
 
 # A shared machine stalls: pytest-timeout bounds a test, a deadline per example would only make it flaky.
 settings.register_profile("aktis", deadline=None)
 settings.load_profile("aktis")
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A private base directory and a mark on every process; the test fails when something is left at its end.
+
+    It is also set in the environment of the test process, for clusters that the test starts itself.
+    """
+    with new_sandbox() as sandbox:
+        for name, value in sandbox.added_env.items():
+            monkeypatch.setenv(name, value)
+        assert MARK in sandbox.env
+        yield sandbox

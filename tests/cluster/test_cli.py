@@ -13,36 +13,19 @@ import pytest
 from aktis._common.paths import current_cluster_file
 from aktis._find import find_cluster
 
+from tests.support.commands import SMALL, aktis_command, start_cluster, started_cluster
 from tests.support.sandbox import Sandbox
-
-SMALL = ("--num-cpus", "1", "--object-store-memory", "64 MiB", "--set", "raylet.workers.prestart=1")
-
-
-def aktis(sandbox: Sandbox, *arguments: str, code: int = 0) -> str:
-    """Run a command; return what it prints, errors included."""
-    result = subprocess.run(
-        [sys.executable, "-m", "aktis.cli.main", *arguments],
-        env=sandbox.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=50,
-    )
-    assert result.returncode == code, result.stdout
-    return result.stdout
 
 
 @pytest.fixture
 def started(sandbox: Sandbox) -> Iterator[dict[str, Any]]:
     """A cluster that `aktis start` left running; what the command printed."""
-    report = json.loads(aktis(sandbox, "start", "--head", "--port", "0", "--json", *SMALL))
-    yield report
-    aktis(sandbox, "stop")
-    sandbox.assert_clean(0)
+    with started_cluster(sandbox) as report:
+        yield report
 
 
 def test_start_status_stop(sandbox: Sandbox, started: dict[str, Any]) -> None:
-    status = json.loads(aktis(sandbox, "status", "--json"))
+    status = json.loads(aktis_command(sandbox, "status", "--json"))
     (node,) = status["nodes"]
     assert (node["state"], node["is_head"]) == ("ALIVE", True)
     assert node["resources"]["total"]["CPU"] == 1
@@ -54,7 +37,7 @@ def test_start_status_stop(sandbox: Sandbox, started: dict[str, Any]) -> None:
         for field in ("pid", "epoch", "grpc_address", "metrics_address"):
             assert shown[field] == daemon[field], (daemon["name"], field)
     assert status["actors"] == {}
-    table = aktis(sandbox, "status")
+    table = aktis_command(sandbox, "status")
     assert "ALIVE" in table
     assert str(by_name["raylet"]["pid"]) in table
 
@@ -62,7 +45,7 @@ def test_start_status_stop(sandbox: Sandbox, started: dict[str, Any]) -> None:
 def test_drivers_find_the_cluster(sandbox: Sandbox) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]  # free a moment ago; a fixed one would collide with parallel tests
-    started = json.loads(aktis(sandbox, "start", "--head", "--port", str(port), "--json", *SMALL))
+    started = start_cluster(sandbox, port=port)
     by_record = find_cluster()
     assert by_record is not None
     assert by_record.raylet_address == started["raylet_address"]
@@ -71,30 +54,30 @@ def test_drivers_find_the_cluster(sandbox: Sandbox) -> None:
     assert by_port is not None
     assert by_port.gcs_address == f"127.0.0.1:{port}"
     assert (by_port.raylet_address, by_port.token) == (by_record.raylet_address, by_record.token)
-    aktis(sandbox, "stop")
+    aktis_command(sandbox, "stop")
 
 
 def test_a_second_start_is_refused(sandbox: Sandbox, started: dict[str, Any]) -> None:
-    output = aktis(sandbox, "start", "--head", "--port", "0", *SMALL, code=1)
+    output = aktis_command(sandbox, "start", "--head", "--port", "0", *SMALL, code=1)
     assert f"a cluster already runs in {started['session_dir']}" in output
 
 
 def test_stop_without_a_cluster(sandbox: Sandbox) -> None:
-    assert aktis(sandbox, "stop") == "No cluster is running.\n"
-    assert "no cluster of this user is running" in aktis(sandbox, "status", code=1)
+    assert aktis_command(sandbox, "stop") == "No cluster is running.\n"
+    assert "no cluster of this user is running" in aktis_command(sandbox, "status", code=1)
 
 
 def test_a_taken_port_is_named_and_nothing_is_left(sandbox: Sandbox) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        output = aktis(sandbox, "start", "--head", "--port", port, *SMALL, code=2)
+        output = aktis_command(sandbox, "start", "--head", "--port", port, *SMALL, code=2)
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in output
     assert "Traceback" not in output
     sandbox.assert_clean(0)
 
 
 def test_an_exposed_address_needs_a_decision(sandbox: Sandbox) -> None:
-    output = aktis(sandbox, "start", "--head", "--host", "0.0.0.0", "--port", "0", *SMALL, code=2)
+    output = aktis_command(sandbox, "start", "--head", "--host", "0.0.0.0", "--port", "0", *SMALL, code=2)
     assert "use a loopback address or set security.insecure = true" in output
     sandbox.assert_clean(0)
 
@@ -113,10 +96,10 @@ def test_block_stays_until_it_is_told_to_stop(sandbox: Sandbox) -> None:
 
 
 def test_a_cluster_whose_supervisor_was_killed_is_no_obstacle(sandbox: Sandbox) -> None:
-    report = json.loads(aktis(sandbox, "start", "--head", "--port", "0", "--json", *SMALL))
+    report = start_cluster(sandbox)
     os.kill(report["supervisor_pid"], signal.SIGKILL)
     assert sandbox.wait_until_gone(5) == []
-    assert aktis(sandbox, "stop") == "No cluster is running.\n"
-    report = json.loads(aktis(sandbox, "start", "--head", "--port", "0", "--json", *SMALL))
+    assert aktis_command(sandbox, "stop") == "No cluster is running.\n"
+    report = start_cluster(sandbox)
     assert [str(session) for session in sandbox.sessions] == [report["session_dir"]]
-    aktis(sandbox, "stop")
+    aktis_command(sandbox, "stop")

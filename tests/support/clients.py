@@ -54,6 +54,12 @@ def run_program(
     )
 
 
+def output(finished: subprocess.CompletedProcess[str]) -> str:
+    """Return what a program that must succeed has printed."""
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
 def start_program(sandbox: Sandbox, source: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a program in the sandbox whose output the caller reads."""
     return subprocess.Popen(

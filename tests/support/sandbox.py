@@ -5,6 +5,7 @@ cluster. Instead every process that a test starts inherits a random mark in its 
 lies below a base directory of its own. Its name is short because socket paths are limited to 107 bytes.
 """
 
+import gc
 import os
 import secrets
 import select
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 MARK: Final = "AKTIS_TEST_MARK"
+ARENA: Final = "memfd:aktis-plasma-arena"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Sandbox:
         self.base = Path(tempfile.mkdtemp(prefix="ak-", dir="/tmp"))
         self.mark = secrets.token_hex(8)
         # SPT_NOENV: setproctitle must not overwrite the environment in which the mark is found.
+        self._arenas_before = own_arenas()
         self.added_env = {"XDG_RUNTIME_DIR": str(self.base), MARK: self.mark, "SPT_NOENV": "1"}
         self._marked = f"{MARK}={self.mark}".encode()
 
@@ -73,13 +76,17 @@ class Sandbox:
         return []
 
     def leftovers(self) -> list[str]:
-        """Name what is left: processes, files below the base directory, bound Unix sockets, shared memory."""
+        """Name what is left: processes, files below the base directory, bound Unix sockets, shared memory.
+
+        An arena has no name in the file system; it lives as long as a process holds it. Every process of the
+        sandbox is left over by itself, so only the test's own process is to be asked.
+        """
         left = [f"process {process.pid}: {process.command}" for process in self.processes()]
         home = self.base / "aktis"
         left += [f"file {path}" for path in sorted(self.base.rglob("*")) if path != home]
         sockets = Path("/proc/net/unix").read_text().splitlines()
         left += [f"socket {line.split()[-1]}" for line in sockets if f"{self.base}/" in line]
-        left += [f"shared memory {path}" for path in Path("/dev/shm").glob(f"*{self.mark}*")]
+        left += [f"shared memory {arena}" for arena in sorted(own_arenas() - self._arenas_before)]
         return left
 
     def remove_sessions(self) -> None:
@@ -102,6 +109,20 @@ class Sandbox:
             for process in processes:
                 assert wait_for_exit(process.pid, 5.0), f"{process} survives SIGKILL"
         shutil.rmtree(self.base, ignore_errors=True)
+
+
+def own_arenas() -> set[str]:
+    """Return the objects of stores' shared memory that this process holds, by descriptor or by mapping."""
+    gc.collect()  # an array that nobody can reach any more keeps what it is a view of
+    found = set()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if ARENA in line:
+            found.add(f"{ARENA} inode {line.split()[4]}")
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the descriptor of this very loop
+            if ARENA in os.readlink(entry):
+                found.add(f"{ARENA} inode {entry.stat().st_ino}")
+    return found
 
 
 def wait_for_exit(pid: int, timeout_s: float) -> bool:
