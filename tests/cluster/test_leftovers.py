@@ -7,6 +7,13 @@ COUNTS = """
 import aktis, gc, os, threading
 import numpy
 
+@aktis.remote
+def double(x): return 2 * x
+
+@aktis.remote
+class Outside:
+    def one(self): return 1
+
 def arenas():
     return [line for line in open("/proc/self/maps") if ARENA in line]
 
@@ -28,6 +35,7 @@ def session():
         stored = aktis.put(numpy.ones(1 << 18))
         assert aktis.get(actor.add.remote(int(aktis.get(stored)[5] + array[5]))) == 2
         assert arenas()
+        assert aktis.get(double.remote(aktis.get(Outside.remote().one.remote()))) == 2
         assert aktis.wait([large.remote()], timeout=30)[0]
 
 session()       # what the first one imports stays

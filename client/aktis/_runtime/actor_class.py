@@ -52,11 +52,15 @@ class ActorClass(Generic[T]):
         check_actor_combination(self._options)
         self._shape = shape_of(cls, self._options)
         self._check = CallCheck(cls, cls.__qualname__)
-        self._session: object = _UNBOUND
+        self.unbind()
         self.__name__ = cls.__name__
         self.__qualname__ = cls.__qualname__
         self.__module__ = cls.__module__
         self.__doc__ = cls.__doc__
+
+    def unbind(self) -> None:
+        """Forget the session for which the template and the spec hold; the next creation makes new ones."""
+        self._session: object = _UNBOUND
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[T]:
         """Create an actor; return a handle at once.
@@ -166,6 +170,7 @@ class ActorClass(Generic[T]):
             label_selector=options.get("label_selector", {}),
         )
         self._session = session
+        session.bound.add(self)
 
     def _spec_for(
         self, session: "Session", actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -43,11 +43,11 @@ class RemoteFunction(Generic[P, R]):
         self._options = check_options(TASK_OPTIONS, "tasks", options)
         self._retry_list: tuple[type[BaseException], ...] | None = None
         self._check = CallCheck(function, _name_of(function))
-        self._unbind()
+        self.unbind()
         functools.update_wrapper(self, function)
 
-    def _unbind(self) -> None:
-        # The session for which _submit and _template hold; they are made at the first call.
+    def unbind(self) -> None:
+        """Forget the session for which the template and the submission hold; the next call makes new ones."""
         self._session: object = _UNBOUND
         self._submit: Callable[..., Any] = _never
         self._template: TaskTemplate | None = None
@@ -122,6 +122,7 @@ class RemoteFunction(Generic[P, R]):
         if returns == "streaming":
             self._submit = generators.returning_generators(self._submit)
         self._session = session
+        session.bound.add(self)
 
     def _export(self, session: "Session") -> bytes:
         from aktis._runtime.functions import Exported

@@ -5,8 +5,9 @@ Everything that a driver or a worker needs, and how a driver gets it.
 
 import os
 import sys
+import weakref
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aktis import _core
 from aktis._common.paths import SessionPaths
@@ -24,6 +25,13 @@ from aktis.exceptions import AktisError
 
 CONNECT_TIMEOUT_S: Final = 10.0
 REGISTER_TIMEOUT_S: Final = 30.0
+
+
+class Bound(Protocol):
+    """A remote function or actor class that has prepared itself for one session."""
+
+    def unbind(self) -> None:
+        """Forget the session."""
 
 
 class Session:
@@ -51,6 +59,8 @@ class Session:
         self.job_id = bytes(4)
         self.job: JobConfig | None = None
         self.address = ""
+        # They live as long as the program and would keep the core, and with it the store's memory, mapped.
+        self.bound: weakref.WeakSet[Bound] = weakref.WeakSet()
         self.cluster: Any = None  # the embedded cluster that `init` launched
 
     def join(self, node: raylet_pb2.NodeFacts, job_id: bytes) -> None:
@@ -102,6 +112,8 @@ class Session:
         self.service.stop()
         self.core.close()
         self.watchers.close()
+        for bound in list(self.bound):
+            bound.unbind()
         if self.cluster is not None:
             self.cluster.shutdown()
 

@@ -214,6 +214,7 @@ class GcsStream:
         self._move(StreamState.REGISTERING)
         async with asyncio.timeout(REGISTER_TIMEOUT_S):
             registration = self._owner.registration()
+            self._take_reports_out()
             registration.running_actors.extend(report for _, report in self._unconfirmed)
             await stream.write(gcs_pb2.NodeUp(register=registration))
             reply = await stream.read()
@@ -225,6 +226,19 @@ class GcsStream:
         if first.WhichOneof("body") != "registered":
             raise ConnectionError(f"expected an answer to the registration, got {first.WhichOneof('body')}")
         return first.registered, more
+
+    def _take_reports_out(self) -> None:
+        """Let the registration say what is queued about actors, with the causes of what died meanwhile.
+
+        What it does not name is gone for the GCS, whatever a report that follows says. Actors that live are
+        in the node's truth already.
+        """
+        waiting, self._queue = self._queue, deque()
+        for message in waiting:
+            if not message.HasField("actor_report"):
+                self._queue.append(message)
+            elif message.actor_report.event in _MUST_ARRIVE:
+                self._unconfirmed.append((self._beats_written, message.actor_report))
 
     def _up(self, reply: gcs_pb2.NodeRegistered) -> None:
         self._move(StreamState.UP)

@@ -48,7 +48,7 @@ def node_died(node_id: bytes, why: str) -> DeathCause:
 def vanished(node_id: bytes) -> DeathCause:
     """Return the cause for an actor that its raylet no longer knows when it registers again."""
     message = f"its process was gone when node {ids.short(node_id)} registered again"
-    return DeathCause(kind=DeathCause.EXITED, message=message, node_id=node_id)
+    return DeathCause(message=message, node_id=node_id)  # how it ended nobody can say
 
 
 def stale() -> DeathCause:
