@@ -96,10 +96,9 @@ def test_wordcount_is_right_shared_and_timed(tmp_path: Path) -> None:
 
 def test_every_row_of_the_microbenchmark_runs(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
-    program = tmp_path / "program.py"
-    program.write_text("import sys\nfrom aktis._microbenchmark import main\nsys.exit(main(sys.argv[1:]))\n")
+    command = [sys.executable, "-m", "aktis.cli.main", "microbenchmark"]
     process = subprocess.run(
-        [sys.executable, program, "--rounds", "1", "--seconds", "0.01", "--warmup", "0", "--json", results],
+        [*command, "--rounds", "1", "--seconds", "0.01", "--warmup", "0", "--json", results],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

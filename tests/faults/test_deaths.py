@@ -1,11 +1,20 @@
 """What dies, and what the program sees of it; what is left when the program itself dies."""
 
+import json
 import signal
+import time
+from typing import Any
 
 from tests.support.clients import output, run_program, start_program
-from tests.support.sandbox import Sandbox
+from tests.support.commands import aktis_command, started_cluster
+from tests.support.metrics import scrape
+from tests.support.sandbox import Sandbox, wait_for_exit
 
 END_LIMIT_S = 5.0
+
+
+def sealed_bytes(report: dict[str, Any]) -> float:
+    return scrape(report["session_dir"], "plasma")["aktis_plasma_sealed_bytes"]
 
 
 def test_a_worker_that_exits_is_the_cause(sandbox: Sandbox) -> None:
@@ -82,6 +91,58 @@ aktis.get(running)
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     sandbox.assert_clean(END_LIMIT_S)
+
+
+def test_what_a_killed_driver_had_in_a_cluster_that_stays_goes(sandbox: Sandbox) -> None:
+    with started_cluster(sandbox) as report:
+        driver = start_program(
+            sandbox,
+            """
+import aktis, os, time
+aktis.init(address="auto", namespace="shared")
+@aktis.remote(num_cpus=0)
+class Actor:
+    def pid(self): return os.getpid()
+@aktis.remote
+def forever(path):
+    with open(path, "w") as file: file.write(str(os.getpid()))
+    time.sleep(1000)
+actor = Actor.options(name="gone").remote()
+kept = Actor.options(name="kept", lifetime="detached").remote()
+stored = aktis.put(b"x" * 10_000_000)
+pipe = os.path.join(os.environ["XDG_RUNTIME_DIR"], "pipe")
+os.mkfifo(pipe)
+running = forever.remote(pipe)
+with open(pipe) as file: task = file.read()
+os.unlink(pipe)
+print(*aktis.get([kept.pid.remote(), actor.pid.remote()]), task, flush=True)
+time.sleep(1000)
+""",
+        )
+        assert driver.stdout is not None
+        kept, *ending = [int(pid) for pid in driver.stdout.readline().split()]
+        assert sealed_bytes(report) >= 10_000_000
+        driver.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + END_LIMIT_S
+        driver.communicate()
+        assert all(wait_for_exit(pid, deadline - time.monotonic()) for pid in ending)
+        while sealed_bytes(report) > 0:
+            assert time.monotonic() < deadline
+        status = json.loads(aktis_command(sandbox, "status", "--json"))
+        assert status["actors"] == {"ALIVE": 1, "DEAD": 1}
+        assert status["jobs"] == {"FINISHED": 1}
+        after = """
+import aktis
+with aktis.init(address="auto", namespace="shared"):
+    print(aktis.get(aktis.get_actor("kept").pid.remote()))
+    aktis.kill(aktis.get_actor("kept"))
+    try:
+        aktis.get_actor("gone")
+    except ValueError:
+        print("gone")
+"""
+        assert output(run_program(sandbox, after)).split() == [str(kept), "gone"]
+        assert wait_for_exit(kept, END_LIMIT_S)
 
 
 def test_ctrl_c_ends_the_driver_and_everything_else(sandbox: Sandbox) -> None:
