@@ -14,7 +14,7 @@ PY_DIRS := $(wildcard client daemons tests tools benchmarks examples)
 CPP_FILES = $(shell find cpp -name '*.cc' -o -name '*.h')
 
 .DEFAULT_GOAL := build
-.PHONY: setup build test test-unit test-cpp lint types imports tidy format sanitize fuzz demo bench clean
+.PHONY: setup build test test-unit test-cpp test-wheel lint types imports tidy format sanitize fuzz demo bench clean
 
 setup:
 	@tools/setup.sh "$(PYTHON)" "$(VENV)"
@@ -23,7 +23,7 @@ build: setup
 	@tools/build.sh "$(PY)"
 
 # The Python tests come last, in one run, so that the last line counts them all.
-test: lint types imports tidy test-cpp
+test: lint types imports tidy test-cpp test-wheel
 	@echo "== python tests"
 	$(PY) -m pytest -n 2 $(PYTEST_ARGS)
 
@@ -34,6 +34,10 @@ test-cpp: build
 	@echo "== c++ tests"
 	@ninja -C build --quiet -j $(CMAKE_BUILD_PARALLEL_LEVEL) aktis_tests
 	@ctest --test-dir build --output-on-failure -j 2 --no-tests=error
+
+test-wheel: build
+	@echo "== wheel"
+	@tools/test_wheel.sh "$(PY)"
 
 lint: build
 	@echo "== lint"

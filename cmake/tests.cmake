@@ -25,7 +25,7 @@ foreach(part ${test_parts})
   target_compile_options(${target} PRIVATE -O1 -fpch-preprocess)
   if(CCACHE)
     set_target_properties(${target} PROPERTIES CXX_COMPILER_LAUNCHER
-                          "env;CCACHE_SLOPPINESS=pch_defines,time_macros;${CCACHE}")
+                          "env;CCACHE_SLOPPINESS=pch_defines,time_macros;${CMAKE_CXX_COMPILER_LAUNCHER}")
   endif()
   if(NOT header_owner)
     set(header_owner ${target})
