@@ -45,10 +45,12 @@ class Results:
     def summary(self, row: str, system: str) -> Summary | None:
         return summarize(list(self.rounds_of(row, system).values()))
 
-    def ratio(self, row: RowInfo, ours: str, theirs: str) -> Summary | None:
-        """How many times better ``ours`` is than ``theirs`` (see ``paired_ratio``)."""
+    def ratio(self, row: RowInfo, ours: str, theirs: str, their_row: str | None = None) -> Summary | None:
+        """How many times better ``ours`` is than ``theirs`` (see ``paired_ratio``) in this or another row."""
         return paired_ratio(
-            self.rounds_of(row.name, ours), self.rounds_of(row.name, theirs), row.higher_is_better
+            self.rounds_of(row.name, ours),
+            self.rounds_of(their_row or row.name, theirs),
+            row.higher_is_better,
         )
 
     def has_failures(self) -> bool:

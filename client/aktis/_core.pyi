@@ -101,7 +101,6 @@ EVENT_ACTOR_LOST: Final[int]  # (kind, actor_id, worker_id, reason): connection 
 EVENT_CANCEL: Final[int]  # (kind, task_id, recursive: bool): a task running here is to be cancelled
 EVENT_RAYLET_LOST: Final[int]  # (kind, reason)
 EVENT_PLASMA_LOST: Final[int]  # (kind, reason)
-EVENT_STORE_FULL: Final[int]  # (kind, message): a put of the core's own had no room
 
 # ---- streaming generators ----
 class StreamReader:

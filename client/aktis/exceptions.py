@@ -1,6 +1,11 @@
-"""Every exception that Aktis raises by itself: one tree below AktisError.
+"""The exceptions of the public interface: one tree below AktisError.
 
 Each says what happened, to which task, actor or object, and what to do next. All of them pickle.
+
+Some are part of the interface so that programs can name them in ``except``, and nothing raises them yet:
+ActorHandleNotFoundError, ActorPlacementGroupRemoved, ActorUnschedulableError, AuthenticationError,
+NodeDiedError, ObjectFetchTimedOutError, ObjectReconstructionFailedError, OutOfDiskError,
+RuntimeEnvSetupError, TaskPlacementGroupRemoved and TaskUnschedulableError.
 """
 
 from typing import Any

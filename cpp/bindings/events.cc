@@ -36,7 +36,6 @@ py::tuple to_tuple(const Event& event) {
       return py::make_tuple(kind, first, event.number != 0);
     case EventKind::kRayletLost:
     case EventKind::kPlasmaLost:
-    case EventKind::kStoreFull:
       return py::make_tuple(kind, event.text);
   }
   return py::make_tuple(kind);
@@ -65,7 +64,6 @@ void bind_events(py::module_& module) {
       {"EVENT_CANCEL", EventKind::kCancel},
       {"EVENT_RAYLET_LOST", EventKind::kRayletLost},
       {"EVENT_PLASMA_LOST", EventKind::kPlasmaLost},
-      {"EVENT_STORE_FULL", EventKind::kStoreFull},
   };
   for (const auto& [name, kind] : kinds) module.attr(name) = static_cast<int>(kind);
 }

@@ -28,7 +28,6 @@ enum class EventKind : int {
   kCancel = 11,
   kRayletLost = 12,
   kPlasmaLost = 13,
-  kStoreFull = 14,
 };
 
 // The fields that a kind uses, in the order in which Python gets them, are in the table of

@@ -152,7 +152,8 @@ def test_every_socket_refuses_another_version(daemons: Daemons) -> None:
     for service, method in (("Raylet", "GetState"), ("Plasma", "GetStatistics")):
         address = f"unix:{daemons.paths.root}/{service.lower()}-grpc.sock"
         with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary(f"/aktis.v1.{service}/{method}")(b"", timeout=10, metadata=metadata)
+            call = channel.unary_unary(f"/aktis.v1.{service}/{method}", bytes, bytes)
+            call(b"", timeout=10, metadata=metadata)
         error: Any = caught.value
         assert error.code() == grpc.StatusCode.FAILED_PRECONDITION, service
         assert "protocol 99.0 cannot talk to protocol" in error.details()

@@ -131,7 +131,7 @@ def init(
     ignore_reinit_error: bool = False,
     log_to_driver: bool = True,
     include_dashboard: bool | None = None,
-    dashboard_host: str = "127.0.0.1",
+    dashboard_host: str | None = None,
     dashboard_port: int | None = None,
     configure_logging: bool = True,
     logging_level: int | str = "info",
@@ -154,6 +154,7 @@ def init(
         runtime_env: ``{"env_vars": {...}}`` for every worker of this program.
         ignore_reinit_error: Return the running session's context instead of raising.
         log_to_driver: Show what workers print.
+        include_dashboard, dashboard_host, dashboard_port: Accepted for compatibility; there is no dashboard.
         logging_level: Level of the logger ``aktis``; ``configure_logging=False`` leaves it alone.
         _system_config: Further settings of a new cluster's daemons by dotted key (``aktis config docs``).
 
@@ -171,13 +172,13 @@ def init(
         ...     aktis.get(aktis.put(1))
         1
     """
-    del dashboard_host, dashboard_port
     wishes = _Wishes(num_cpus, num_gpus, resources, labels, object_store_memory, _system_config)
     _check_arguments(address, wishes, namespace, runtime_env)
     if include_dashboard:
         warnings.warn("this version of aktis has no dashboard; include_dashboard is ignored", stacklevel=2)
     if configure_logging:
         _configure_logging(logging_level, logging_format)
+    _mention_unused(dashboard_host=dashboard_host, dashboard_port=dashboard_port)
     with _lock:
         if current.session is None:
             return _enter(lambda: _start(address, wishes, namespace, dict(runtime_env or {}), log_to_driver))
@@ -225,6 +226,13 @@ def _check_arguments(
             raise TypeError(f"{name} must be a dict, got {type(mapping).__name__} {mapping!r}")
     if runtime_env is not None:
         check_runtime_env("runtime_env", runtime_env)
+
+
+def _mention_unused(**arguments: Any) -> None:
+    """Name arguments that other programs set and that have no meaning here; too common for a warning."""
+    given = sorted(name for name, value in arguments.items() if value is not None)
+    if given:
+        logging.getLogger("aktis").debug("init() ignores %s: there is no dashboard", ", ".join(given))
 
 
 def _start(

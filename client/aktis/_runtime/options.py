@@ -110,8 +110,12 @@ def _lifetime(name: str, value: Any) -> None:
 
 
 def _strategy(name: str, value: Any) -> None:
-    if value not in ("DEFAULT", "SPREAD"):
-        raise ValueError(f"option {name!r} must be 'DEFAULT' or 'SPREAD', got {value!r}")
+    # Clusters have one node: where to put things there is nothing to decide, and both mean the same.
+    if not isinstance(value, str) or value not in ("DEFAULT", "SPREAD"):
+        raise ValueError(
+            f"option {name!r} must be 'DEFAULT' or 'SPREAD', got {value!r}: strategies that name a node or a "
+            "placement group are not available; label_selector chooses nodes by their labels"
+        )
 
 
 def _groups(name: str, value: Any) -> None:

@@ -79,7 +79,6 @@ class Service:
             _core.EVENT_CANCEL: lambda task_id, recursive: self.cancel_children(task_id, recursive),
             _core.EVENT_RAYLET_LOST: self._raylet_lost,
             _core.EVENT_PLASMA_LOST: lambda reason: self._complain(f"the object store is gone: {reason}"),
-            _core.EVENT_STORE_FULL: self._complain,
             EVENT_HANDLE_DROPPED: self._handle_dropped,
         }
 

@@ -8,12 +8,13 @@ from benchmarks.floors import Below, Floor, Times, Verdict, check
 from benchmarks.results import Results
 
 RATE = RowInfo("rate", "calls/s", True)
+OTHER = RowInfo("other", "calls/s", True)
 COST = RowInfo("cost", "s", False)
 
 
 def results(**values: float) -> Results:
     """Results of one round, from ``row_system=value``."""
-    found = Results([RATE, COST], ["aktis", "ray", "limit"])
+    found = Results([RATE, OTHER, COST], ["aktis", "ray", "limit"])
     for key, value in values.items():
         row, system = key.split("_")
         found.samples.setdefault(row, {}).setdefault(system, {})[1] = value
@@ -43,6 +44,15 @@ def test_an_unmeasured_condition_does_not_decide() -> None:
     assert verdict(results(rate_aktis=95), floor) is Verdict.NO_DATA
 
 
+def test_a_peer_without_the_row_is_measured_by_another_of_its_rows() -> None:
+    floor = Floor("rate", (Times("ray", 1, their_row="other"),))
+    assert str(floor) == ">= 1 x ray (other)"
+    assert verdict(results(rate_aktis=11, rate_ray=99, other_ray=10, other_aktis=1), floor) is Verdict.PASS
+    assert verdict(results(rate_aktis=9, other_ray=10), floor) is Verdict.FAIL
+    assert verdict(results(rate_aktis=9, rate_ray=1), floor) is Verdict.NO_DATA
+    assert check(results(rate_aktis=9), [Floor("rate", (Times("ray", 1, their_row="not asked for"),))]) == []
+
+
 def test_limit_of_a_value_is_exclusive() -> None:
     floor = Floor("cost", (Below(1.0),))
     assert verdict(results(cost_aktis=0.99), floor) is Verdict.PASS
@@ -55,5 +65,6 @@ def test_rows_that_were_not_asked_for_are_not_judged() -> None:
 
 
 def test_every_floor_names_a_row_of_the_table() -> None:
-    names = {row.name for row in catalogue.CATALOGUE}
-    assert {floor.row for floor in floors.FLOORS} <= names
+    units = {row.name: row.unit for row in catalogue.CATALOGUE}
+    for floor in floors.FLOORS:
+        assert len({units[row] for row in floor.rows}) == 1, floor

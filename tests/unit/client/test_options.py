@@ -14,6 +14,14 @@ from aktis._runtime.options import (
 )
 
 
+@pytest.mark.parametrize("table", [TASK_OPTIONS, ACTOR_OPTIONS])
+def test_strategies_that_mean_something_on_one_node_are_accepted(table: Any) -> None:
+    for strategy in ("DEFAULT", "SPREAD"):
+        chosen = {"scheduling_strategy": strategy}
+        assert check_options(table, "tasks", chosen) == chosen
+    assert check_options(table, "tasks", {"scheduling_strategy": None}) == {}
+
+
 def test_an_unknown_option_lists_the_valid_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown option 'num_cpu' for tasks.*'max_retries'.*'num_cpus'"):
         check_options(TASK_OPTIONS, "tasks", {"num_cpu": 1})
@@ -57,6 +65,7 @@ def test_a_wrong_type_is_a_type_error_that_names_the_option(name: str, value: An
         ("num_returns", "all"),
         ("retry_exceptions", [3]),
         ("scheduling_strategy", "NEAR"),
+        ("scheduling_strategy", object()),
         ("runtime_env", {"pip": ["numpy"]}),
         ("max_calls", -1),
     ],

@@ -197,13 +197,6 @@ class PathsSection(Section):
     log_dir: Path = _doc(Path("/var/log/aktis"), "Log files.")
 
 
-class TracingSection(Section):
-    """OpenTelemetry; off unless an endpoint is set."""
-
-    otlp_endpoint: str = _doc("", "OTLP endpoint, for example http://127.0.0.1:4317. Empty: off.")
-    sample_ratio: Annotated[float, Field(ge=0, le=1)] = _doc(1.0, "Part of root spans that is recorded.")
-
-
 class SupervisorSection(Section):
     """The supervisor of hosts without systemd; the same limits as the units have."""
 
@@ -229,7 +222,6 @@ class AktisConfig(Section):
     security: SecuritySection = _table(SecuritySection, "")
     logging: LoggingSection = _table(LoggingSection, "")
     paths: PathsSection = _table(PathsSection, "")
-    tracing: TracingSection = _table(TracingSection, "")
     supervisor: SupervisorSection = _table(SupervisorSection, "")
 
     def layout(self) -> SessionPaths:
