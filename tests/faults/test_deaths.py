@@ -268,6 +268,9 @@ with aktis.init(address="local", num_cpus=1) as context:
     record = json.loads(Path(context["session_dir"], "run", "plasma.json").read_text())
     descriptor = os.pidfd_open(record["pid"])
     os.kill(record["pid"], signal.SIGSTOP)      # asked, and dies before it answers
+    threads = Path("/proc", str(record["pid"]), "task")
+    while any(") T " not in (thread / "stat").read_text() for thread in threads.iterdir()):
+        os.sched_yield()                        # a signal takes effect when the kernel gets to it
     try:
         aktis.get(unread[0], timeout=0.2)
     except aktis.exceptions.GetTimeoutError:
