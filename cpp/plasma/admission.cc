@@ -16,6 +16,12 @@ void AdmissionQueue::drop_session(SessionId session) {
   std::erase_if(queue_, [&](const PendingCreate& pending) { return pending.session == session; });
 }
 
+bool AdmissionQueue::drop(SessionId session, std::uint64_t correlation) {
+  return std::erase_if(queue_, [&](const PendingCreate& pending) {
+           return pending.session == session && pending.correlation == correlation;
+         }) > 0;
+}
+
 std::vector<PendingCreate> AdmissionQueue::take_expired(wire::TimePoint now) {
   std::vector<PendingCreate> expired;
   std::erase_if(queue_, [&](const PendingCreate& pending) {

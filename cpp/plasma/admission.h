@@ -31,6 +31,7 @@ class AdmissionQueue {
   const PendingCreate* front() const { return queue_.empty() ? nullptr : &queue_.front(); }
   void pop();
   void drop_session(SessionId session);
+  bool drop(SessionId session, std::uint64_t correlation);  // false: it does not wait here
   std::vector<PendingCreate> take_expired(wire::TimePoint now);
   std::optional<wire::TimePoint> next_deadline() const;  // O(n) of a queue that is short
   bool empty() const { return queue_.empty(); }

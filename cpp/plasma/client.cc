@@ -264,6 +264,16 @@ struct Client::Impl final : wire::ConnectionDelegate,
     return CreateResult{CreateError::kNone, "", mapping->writable(cut->offset, size_bytes)};
   }
 
+  // The store's answer if it has come; else the store need not look for room any longer.
+  std::optional<CreateReply> end_waiting(std::uint64_t correlation) {
+    auto ended = pending.extract(correlation);
+    if (ended && !ended.mapped().reply && open) {
+      ops.cancel_create(correlation);
+      flush_locked();  // at once: others may stand behind it
+    }
+    return ended ? std::move(ended.mapped().reply) : std::nullopt;
+  }
+
   static CreateResult exists(const ObjectId& id) {
     return {CreateError::kExists, "object " + id.hex() + " exists already", {}};
   }
@@ -372,40 +382,68 @@ std::optional<CreateResult> Client::try_create(const ObjectId& id, std::size_t s
 
 CreateResult Client::create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner,
                             wire::TimePoint deadline, bool primary) {
-  wire::Waiter waiter;
-  std::uint64_t correlation;
-  {
-    std::lock_guard lock(impl_->mutex);
-    if (auto created = impl_->create_in_slab(id, size_bytes, owner, primary)) {
-      if (impl_->ops.size() > 0) impl_->flush_soon();
-      return *created;
-    }
-    ++impl_->counters.round_trip_creates;
-    correlation = ++impl_->last_correlation;
-    impl_->pending[correlation].waiter = &waiter;
-    impl_->flush_locked();  // what was released or deleted before may make the room
-    const CreateRequest request{id, owner, size_bytes, milliseconds_until(deadline),
-                                static_cast<std::uint8_t>(primary ? kPrimary : 0)};
-    impl_->connection->send(header_of(PlasmaFrame::kCreate, correlation), encode(request));
-  }
-  const bool bounded = deadline < wire::TimePoint::max() - kAnswerGrace;
-  impl_->baton.wait(waiter, bounded ? deadline + kAnswerGrace : deadline);
+  Creation creation;
+  begin_create(creation, id, size_bytes, owner, deadline, primary);
+  impl_->baton.wait(creation.waiter, creation.give_up_at());
+  return end_create(creation);
+}
 
+void Client::begin_create(Creation& creation, const ObjectId& id, std::size_t size_bytes,
+                          const WorkerId& owner, wire::TimePoint deadline, bool primary) {
+  creation.id_ = id;
+  creation.owner_ = owner;
+  creation.size_bytes_ = size_bytes;
+  creation.primary_ = primary;
+  creation.deadline_ = deadline;
   std::lock_guard lock(impl_->mutex);
-  const auto reply = std::move(impl_->pending[correlation].reply);
-  impl_->pending.erase(correlation);
+  creation.result_ = impl_->create_in_slab(id, size_bytes, owner, primary);
+  if (creation.result_) {
+    if (impl_->ops.size() > 0) impl_->flush_soon();
+    creation.waiter.complete();
+    return;
+  }
+  ++impl_->counters.round_trip_creates;
+  creation.asked_ = impl_;
+  creation.correlation_ = ++impl_->last_correlation;
+  impl_->pending[creation.correlation_].waiter = &creation.waiter;
+  impl_->flush_locked();  // what was released or deleted before may make the room
+  const CreateRequest request{id, owner, size_bytes, milliseconds_until(deadline),
+                              static_cast<std::uint8_t>(primary ? kPrimary : 0)};
+  impl_->connection->send(header_of(PlasmaFrame::kCreate, creation.correlation_), encode(request));
+}
+
+CreateResult Client::end_create(Creation& creation) {
+  if (creation.result_) return *creation.result_;
+  std::lock_guard lock(impl_->mutex);
+  const auto reply = impl_->end_waiting(creation.correlation_);
+  creation.asked_.reset();
   if (!reply && !impl_->open) return {CreateError::kDisconnected, impl_->disconnected_message(), {}};
   if (!reply) return {CreateError::kFull, "the object store did not answer in time", {}};
   if (reply->status != CreateStatus::kOk) return {error_of(reply->status), reply->message, {}};
-  const Place place{reply->offset, size_bytes};
+  const Place place{reply->offset, creation.size_bytes_};
   if (!impl_->mapping->holds(place.offset, place.size_bytes) ||
-      impl_->objects.may_create(id, impl_->ops) == ClientObjects::MayCreate::kExists) {
+      impl_->objects.may_create(creation.id_, impl_->ops) == ClientObjects::MayCreate::kExists) {
     impl_->ops.abort(reply->offset);  // made by another thread of this process meanwhile
     impl_->flush_soon();
-    return Impl::exists(id);
+    return Impl::exists(creation.id_);
   }
-  impl_->objects.created(id, owner, place, std::nullopt, primary);
+  impl_->objects.created(creation.id_, creation.owner_, place, std::nullopt, creation.primary_);
   return {CreateError::kNone, "", impl_->mapping->writable(place.offset, place.size_bytes)};
+}
+
+Client::Creation::~Creation() {
+  if (!asked_) return;
+  std::lock_guard lock(asked_->mutex);
+  const auto reply = asked_->end_waiting(correlation_);
+  if (reply && reply->status == CreateStatus::kOk) {
+    asked_->ops.abort(reply->offset);
+    asked_->flush_soon();
+  }
+}
+
+wire::TimePoint Client::Creation::give_up_at() const {
+  const bool bounded = deadline_ < wire::TimePoint::max() - kAnswerGrace;
+  return bounded ? deadline_ + kAnswerGrace : deadline_;
 }
 
 ObjectView Client::seal(const ObjectId& id) {

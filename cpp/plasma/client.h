@@ -1,8 +1,8 @@
 // A process's view of its node's object store.
 //
-// All methods are thread-safe and never take the GIL. Only create() may wait; it must not be called on
-// the polling thread from inside a reactor callback. Small and medium objects are cut from a slab that
-// the store has leased to this client, so that creating and sealing them makes no round trip.
+// All methods are thread-safe and never take the GIL. Only those that take a deadline may wait; they must not
+// be called on the polling thread from inside a reactor callback. Small and medium objects are cut from a
+// slab that the store has leased to this client, so that creating and sealing them makes no round trip.
 #pragma once
 
 #include <cstddef>
@@ -59,7 +59,35 @@ struct ClientConfig {
 };
 
 class Client {
+  struct Impl;
+
  public:
+  // A creation under way, for callers who wait in a way of their own: begin_create() starts it, end_create()
+  // takes the result once `waiter` is completed, or when its caller gives up. If it is destroyed before that,
+  // the store stops looking for room, and room that it has given goes back.
+  class Creation {
+   public:
+    Creation() = default;
+    ~Creation();
+    Creation(const Creation&) = delete;
+    Creation& operator=(const Creation&) = delete;
+
+    wire::Waiter waiter;
+    // When the store must have answered; later than the deadline that it keeps itself.
+    wire::TimePoint give_up_at() const;
+
+   private:
+    friend class Client;
+    std::shared_ptr<Impl> asked_;  // null unless the store was asked and the result is not taken
+    std::uint64_t correlation_ = 0;
+    std::optional<CreateResult> result_;  // when it needed no answer
+    ObjectId id_;
+    WorkerId owner_;
+    std::size_t size_bytes_ = 0;
+    bool primary_ = true;
+    wire::TimePoint deadline_;
+  };
+
   Client(wire::Reactor& reactor, wire::Baton& baton, ClientConfig config,
          std::shared_ptr<ClientListener> listener);
   ~Client();
@@ -73,6 +101,9 @@ class Client {
   // `primary` is a copy of one that exists elsewhere: the store may evict it while nobody pins it.
   CreateResult create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner,
                       wire::TimePoint deadline, bool primary = true);
+  void begin_create(Creation& creation, const ObjectId& id, std::size_t size_bytes, const WorkerId& owner,
+                    wire::TimePoint deadline, bool primary = true);
+  CreateResult end_create(Creation& creation);
   // Like create() but only from the leased slab; nullopt when that would need a message.
   std::optional<CreateResult> try_create(const ObjectId& id, std::size_t size_bytes, const WorkerId& owner);
   // Publishes the object (one-way) and keeps one pin for the caller; returns its read-only view. The store
@@ -117,7 +148,6 @@ class Client {
   Statistics statistics() const;
 
  private:
-  struct Impl;
   std::shared_ptr<Impl> impl_;  // shared with the connection and timers
 };
 

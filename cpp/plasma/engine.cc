@@ -32,6 +32,7 @@ class Engine::OpHandler final : public OpVisitor {
   bool on_cancel_get(const ObjectId& id) override;
   bool on_slab_trim(std::uint64_t slab, std::uint64_t used_bytes) override;
   bool on_slab_close(std::uint64_t slab) override;
+  bool on_cancel_create(std::uint64_t correlation) override;
 
  private:
   bool refuse(std::string reason) {
@@ -137,11 +138,8 @@ std::optional<std::string> Engine::handle_create(Session& session, std::uint64_t
   if (!request) return "malformed request to create an object";
   if (request->id.is_nil()) return "request to create an object with a nil id";
   if (request->size_bytes > allocator_.capacity_bytes()) {
-    outbox_.created(
-        session.id, correlation,
-        {CreateStatus::kTooLarge, 0,
-         "object of " + std::to_string(request->size_bytes) + " bytes is larger than the whole store (" +
-             std::to_string(allocator_.capacity_bytes()) + " bytes)"});
+    outbox_.created(session.id, correlation,
+                    {CreateStatus::kTooLarge, 0, too_large_message(*request, allocator_.capacity_bytes())});
     return std::nullopt;
   }
   if (waiting_.empty() && try_create(session, correlation, *request, now)) return std::nullopt;
@@ -293,6 +291,11 @@ bool Engine::OpHandler::on_slab_close(std::uint64_t slab) {
   if (found == session_.slabs.end()) return refuse("close of a slab that this client does not hold");
   engine_.cut_off(session_, slab, 0);
   session_.slabs.erase(found);
+  return true;
+}
+
+bool Engine::OpHandler::on_cancel_create(std::uint64_t correlation) {
+  if (engine_.waiting_.drop(session_.id, correlation)) engine_.freed_ = true;  // what stood behind may fit
   return true;
 }
 

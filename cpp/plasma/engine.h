@@ -141,6 +141,7 @@ class Engine final {
 };
 
 // Who holds what, for ObjectStoreFull: totals, then the largest owners and clients. At most about 2 KiB.
+std::string too_large_message(const CreateRequest& request, std::uint64_t capacity_bytes);
 std::string full_message(const CreateRequest& request, const EngineStatistics& statistics,
                          const std::vector<std::pair<WorkerId, const OwnerAccount*>>& owners,
                          const std::vector<const Session*>& sessions);

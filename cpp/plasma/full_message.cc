@@ -7,6 +7,8 @@ namespace aktis::plasma {
 namespace {
 
 constexpr std::size_t kMaxListed = 5;
+constexpr const char* kMoreMemory =
+    "give the store more memory (plasma.capacity_bytes, object_store_memory of init)";
 
 std::string bytes_text(std::uint64_t bytes) {
   constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
@@ -23,6 +25,11 @@ std::uint64_t held_by(const Session& session) {
 }
 
 }  // namespace
+
+std::string too_large_message(const CreateRequest& request, std::uint64_t capacity_bytes) {
+  return "object of " + std::to_string(request.size_bytes) + " bytes is larger than the whole store (" +
+         std::to_string(capacity_bytes) + " bytes): split it, or " + kMoreMemory;
+}
 
 std::string full_message(const CreateRequest& request, const EngineStatistics& statistics,
                          const std::vector<std::pair<WorkerId, const OwnerAccount*>>& owners,
@@ -57,7 +64,7 @@ std::string full_message(const CreateRequest& request, const EngineStatistics& s
             ", writes " + bytes_text(session->creating_bytes) + ", leases " +
             bytes_text(session->slab_bytes) + ".";
   }
-  return text + " Drop references that are not needed, or give the store more memory.";
+  return text + " Drop references that are not needed, or " + kMoreMemory + ".";
 }
 
 }  // namespace aktis::plasma

@@ -43,11 +43,10 @@ OpsResult decode_ops(std::span<const std::byte> payload, OpVisitor& visitor) {
         break;
       case Op::kAbort:
       case Op::kSlabClose:
-        offset = reader.u64();
-        break;
+      case Op::kCancelCreate:
       case Op::kSlabTrim:
         offset = reader.u64();
-        used_bytes = reader.u64();
+        if (op == Op::kSlabTrim) used_bytes = reader.u64();
         break;
       default:
         return OpsResult::kMalformed;
@@ -79,6 +78,9 @@ OpsResult decode_ops(std::span<const std::byte> payload, OpVisitor& visitor) {
       case Op::kSlabClose:
         accepted = visitor.on_slab_close(offset);
         break;
+      case Op::kCancelCreate:
+        accepted = visitor.on_cancel_create(offset);
+        break;
     }
     if (!accepted) return OpsResult::kRefused;
   }
@@ -107,6 +109,10 @@ void OpWriter::slab_trim(std::uint64_t slab, std::uint64_t used_bytes) {
 
 void OpWriter::slab_close(std::uint64_t slab) {
   writer_.u8(static_cast<std::uint8_t>(Op::kSlabClose)).u64(slab);
+}
+
+void OpWriter::cancel_create(std::uint64_t correlation) {
+  writer_.u8(static_cast<std::uint8_t>(Op::kCancelCreate)).u64(correlation);
 }
 
 std::vector<std::byte> encode(const ArenaInfo& info) {

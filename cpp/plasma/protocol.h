@@ -54,6 +54,7 @@ enum class Op : std::uint8_t {
   kCancelGet = 6,
   kSlabTrim = 7,
   kSlabClose = 8,
+  kCancelCreate = 9,
 };
 
 struct SealOp {
@@ -78,6 +79,9 @@ class OpVisitor {
   virtual bool on_slab_trim(std::uint64_t slab, std::uint64_t used_bytes) = 0;
   // No object of the slab is being written any more: what is not sealed is free again.
   virtual bool on_slab_close(std::uint64_t slab) = 0;
+  // Nobody waits for that kCreate any more. One that still waits for room is not answered; one that was
+  // answered already is not touched, so that its place is given back by an abort.
+  virtual bool on_cancel_create(std::uint64_t correlation) = 0;
 };
 
 // kMalformed: the bytes are not a batch; kRefused: the visitor said so.
@@ -95,6 +99,7 @@ class OpWriter {
   void cancel_get(const ObjectId& id);
   void slab_trim(std::uint64_t slab, std::uint64_t used_bytes);
   void slab_close(std::uint64_t slab);
+  void cancel_create(std::uint64_t correlation);
 
   std::span<const std::byte> view() const { return writer_.view(); }
   std::size_t size() const { return writer_.size(); }

@@ -56,6 +56,16 @@ TEST(AdmissionQueue, ForgetsAClientThatLeft) {
   EXPECT_FALSE(queue.next_deadline());
 }
 
+TEST(AdmissionQueue, ForgetsOneCreationOfOneClient) {
+  AdmissionQueue queue(10);
+  queue.push(pending(1, 10, 50));
+  queue.push(pending(2, 10, 50));
+  EXPECT_FALSE(queue.drop(1, 11));
+  EXPECT_TRUE(queue.drop(1, 10));
+  EXPECT_EQ(queue.size(), 1u);
+  EXPECT_EQ(queue.front()->session, 2u);
+}
+
 TEST(RecentSet, ForgetsByTimeAndByNumber) {
   RecentSet<ObjectId> recent(2, std::chrono::milliseconds(100));
   recent.insert(numbered_object(1), at(0));

@@ -25,6 +25,7 @@ class Told final : public OpVisitor {
   bool on_get(const ObjectId&) override { return text += "g ", true; }
   bool on_cancel_get(const ObjectId&) override { return text += "c ", true; }
   bool on_slab_trim(std::uint64_t, std::uint64_t) override { return false; }
+  bool on_cancel_create(std::uint64_t) override { return true; }
   bool on_slab_close(std::uint64_t) override { return false; }
   std::string text;
 };

@@ -158,6 +158,32 @@ TEST_F(PlasmaClient, CreationWaitsForRoom) {
   EXPECT_TRUE(filled(*client->pin_if_mapped(object_id(9)), 5'000'000, 2));
 }
 
+TEST_F(PlasmaClient, CreationThatIsGivenUpMakesWayForOthers) {
+  TestClient client(store.address()), other(store.address());
+  client.connect();
+  other.connect();
+  for (std::uint32_t i = 0; i < 3; ++i) client.put(object_id(i), 5'000'000, 1);
+  {
+    Client::Creation creation;
+    client->begin_create(creation, object_id(8), 5'000'000, worker_id(1), in_ms(60'000));
+    ASSERT_TRUE(eventually(store, [](const auto& now) { return now.waiting_creates == 1; }));
+  }
+  const auto small = other->create(object_id(9), 1'100'000, worker_id(1), in_ms(5000));
+  EXPECT_EQ(small.error, CreateError::kNone) << small.message;
+}
+
+TEST_F(PlasmaClient, RoomGivenToACreationThatNobodyTakesGoesBack) {
+  TestClient client(store.address());
+  client.connect();
+  {
+    Client::Creation creation;
+    client->begin_create(creation, object_id(1), 5'000'000, worker_id(1), in_ms(5000));
+    ASSERT_TRUE(eventually(store, [](const auto& now) { return now.objects.created == 1; }));
+  }
+  EXPECT_TRUE(eventually(store, [](const auto& now) { return now.aborts == 1 && now.objects.created == 0; }));
+  client.put(object_id(1), 5'000'000, 1);
+}
+
 TEST_F(PlasmaClient, UnreferencedCopiesAreEvictedOldestFirst) {
   TestClient client(store.address());
   client.connect();

@@ -160,6 +160,33 @@ TEST_F(EngineTest, CreationFailsAtItsDeadlineWithTheBreakdown) {
   EXPECT_NE(reply.message.find("Process 101 reads 1000.0 KiB"), std::string::npos) << reply.message;
 }
 
+TEST_F(EngineTest, CancelledCreationIsNotAnsweredAndMakesWay) {
+  h.put(a, 1, 1000 * kKiB);
+  EXPECT_FALSE(h.create(a, 2, 100 * kKiB));
+  const std::uint64_t large = h.correlation;
+  EXPECT_FALSE(h.create(b, 3, 10 * kKiB));
+  OpWriter batch;
+  batch.cancel_create(large);
+  EXPECT_FALSE(h.ops(b, batch));  // the correlation is another client's: nothing happens
+  EXPECT_EQ(statistics().waiting_creates, 2u);
+  EXPECT_FALSE(h.ops(a, batch));
+  EXPECT_EQ(statistics().waiting_creates, 0u);
+  EXPECT_EQ(h.outbox.creates[a].size(), 1u);
+  EXPECT_EQ(h.outbox.creates[b].back().second.status, CreateStatus::kOk);
+}
+
+TEST_F(EngineTest, CancelAfterTheAnswerChangesNothing) {
+  const auto reply = h.create(a, 1, 1000);
+  OpWriter batch;
+  batch.cancel_create(h.correlation);
+  EXPECT_FALSE(h.ops(a, batch));
+  EXPECT_EQ(statistics().objects.created, 1u);
+  OpWriter abort;
+  abort.abort(reply->offset);
+  EXPECT_FALSE(h.ops(a, abort));
+  EXPECT_EQ(statistics().used_bytes, 0u);
+}
+
 TEST_F(EngineTest, WaitingCreationsAreLimited) {
   h.put(a, 1, 1000 * kKiB);
   for (std::uint32_t i = 0; i < 8; ++i) EXPECT_FALSE(h.create(b, 10 + i, 100 * kKiB));
@@ -446,6 +473,7 @@ class RandomClients {
   std::optional<std::string> cancel(SessionId who) {
     OpWriter batch;
     batch.cancel_get(numbered_object(number()));
+    batch.cancel_create(h.correlation - pick(4));
     return h.ops(who, batch);
   }
   void disturb(std::size_t which) {

@@ -32,6 +32,9 @@ class Recorder final : public OpVisitor {
     return note("trim " + std::to_string(slab) + "@" + std::to_string(used));
   }
   bool on_slab_close(std::uint64_t slab) override { return note("close " + std::to_string(slab)); }
+  bool on_cancel_create(std::uint64_t correlation) override {
+    return note("cancel creation " + std::to_string(correlation));
+  }
 
   std::vector<std::string> heard;
   std::size_t refuse_after = 1000;
@@ -53,6 +56,7 @@ OpWriter every_operation() {
   ops.cancel_get(some_id());
   ops.slab_trim(7, 4096);
   ops.slab_close(8);
+  ops.cancel_create(9);
   return ops;
 }
 
@@ -60,8 +64,9 @@ TEST(PlasmaProtocol, OperationsArriveInOrder) {
   Recorder recorder;
   const OpWriter ops = every_operation();
   EXPECT_EQ(decode_ops(ops.view(), recorder), OpsResult::kOk);
-  const std::vector<std::string> expected = {
-      "seal 64+100/1 id", "release 128x3", "delete", "abort 256", "get", "cancel", "trim 7@4096", "close 8"};
+  const std::vector<std::string> expected = {"seal 64+100/1 id", "release 128x3", "delete",
+                                             "abort 256",        "get",           "cancel",
+                                             "trim 7@4096",      "close 8",       "cancel creation 9"};
   EXPECT_EQ(recorder.heard, expected);
 }
 
@@ -80,7 +85,7 @@ TEST(PlasmaProtocol, ABatchThatIsCutOffIsMalformed) {
 
 TEST(PlasmaProtocol, UnknownOperationsAreMalformed) {
   for (int value = 0; value < 256; ++value) {
-    if (value >= 1 && value <= 8) continue;
+    if (value >= 1 && value <= 9) continue;
     const std::vector<std::byte> payload(64, static_cast<std::byte>(value));
     Recorder recorder;
     EXPECT_EQ(decode_ops(payload, recorder), OpsResult::kMalformed);

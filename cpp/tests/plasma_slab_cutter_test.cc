@@ -20,6 +20,7 @@ class Told final : public OpVisitor {
     text += "trim " + std::to_string(slab) + "@" + std::to_string(used) + " ";
     return true;
   }
+  bool on_cancel_create(std::uint64_t) override { return true; }
   bool on_slab_close(std::uint64_t slab) override {
     text += "close " + std::to_string(slab) + " ";
     return true;
