@@ -80,8 +80,19 @@ class Task:
     attempt: int
     trace: bytes  # 16 bytes trace id, 8 bytes span id, 1 byte flags
     cancelled: bool  # cancel was asked for since
-    def load_args(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Deserialize the arguments, fetching those in shared memory. Raises what deserializing raises."""
+    def load_args(self, timeout_s: float) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Deserialize the arguments, waiting for those in shared memory. Raises what that raises and, when
+        the time is up, the hook's fetch_timed_out. Negative: no limit."""
+    def argument_refs(self) -> list[ObjectRef[Any]]:
+        """The arguments in shared memory: load_args() need not wait while they are held and can be read."""
+
+class Unfinished:
+    """Results of a task, or an item of its stream, that are not all stored; see Core.finish(), send_item()."""
+
+    def store(self) -> None:
+        """Store the rest, waiting for room. Any thread, once. Raises as Core.finish()."""
+    def send(self) -> bool:
+        """Send what is stored; in the thread that began the task. Returns what would have been returned."""
 
 TASK_KIND_NORMAL: Final[int]
 TASK_KIND_ACTOR_CREATION: Final[int]
@@ -116,8 +127,9 @@ class StreamReader:
 def open_stream(completion: ObjectRef[Any]) -> StreamReader:
     """The stream of a task that this process has submitted with TASK_STREAMING; once."""
 
-def send_item(task: Task, value: object) -> bool:
-    """Send the next item of a running task; False: the consumer lags, wait with stream_room()."""
+def send_item(task: Task, value: object, wait: bool = True) -> Unfinished | bool:
+    """Send the next item of a running task; False: the consumer lags, wait with stream_room(). Raises as
+    Core.finish(), and returns what remains to be done in the same case."""
 
 def stream_room(task: Task) -> None:
     """Wait until the consumer has taken enough items, or is gone."""
@@ -174,13 +186,16 @@ class Core:
         serialize: Callable[[Any], tuple[bytes, Sequence[Any]]],
         load_error: Callable[[bytes], BaseException],
         store_full: Callable[[str], BaseException],
+        fetch_timed_out: Callable[[str, str, str], BaseException],
     ) -> None:
         """serialize(value) -> (in-band pickle, out-of-band buffers) for what plain pickle cannot be trusted
         with (values of builtin types never get here); load_error(in-band) -> the exception that get() raises;
-        store_full(message) -> the exception of a put that found no room."""
+        store_full(message) -> the exception of a put that found no room; fetch_timed_out(object, owner, node:
+        hexadecimal ids) -> the exception of a task whose argument did not come."""
 
     # -- objects --
-    def put(self, value: Any) -> ObjectRef[Any]: ...
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Raises the hook's store_full after the store's create timeout, ConnectionError without a store."""
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float) -> list[Any] | None:
         """Values in order; raises the first error. None when the time is up. Negative: no limit."""
     def wait(
@@ -191,8 +206,9 @@ class Core:
         None when the references are not distinct ObjectRefs.
         """
     def is_ready(self, ref: ObjectRef[Any]) -> bool: ...
-    def watch(self, ref: ObjectRef[Any]) -> bool:
-        """True when it is ready now; else EVENT_OBJECT_READY comes once."""
+    def watch(self, ref: ObjectRef[Any], value: bool = False) -> bool:
+        """True when it is ready now; else EVENT_OBJECT_READY comes once. `value`: ready is when its value can
+        be read in this process, not already when it exists."""
     def watch_free(self, ref: ObjectRef[Any]) -> None:
         """EVENT_OBJECT_FREED comes when the last reference anywhere to this owned object goes."""
     def free(self, refs: Sequence[ObjectRef[Any]], error: bytes) -> None:
@@ -263,8 +279,9 @@ class Core:
         """A descriptor that becomes readable when take_tasks() or poll() has something to do."""
     def poll(self) -> None:
         """One round over the sockets without waiting; for an event loop that watches task_fd()."""
-    def finish(self, task: Task, values: tuple[Any, ...]) -> None:
-        """Store and send the results: as many values as the task has returns."""
+    def finish(self, task: Task, values: tuple[Any, ...], wait: bool = True) -> Unfinished | bool:
+        """Store and send the results, as many values as the task has returns: True. Raises as put(), and then
+        none of them is left in the store. Without `wait`, when the store must be asked: what remains to do."""
     def fail(self, task: Task, error: bytes, cancelled: bool = False, text: str = "") -> None:
         """End the task with a pickled exception; `text` (type and message) goes to the task events."""
     def load_creation(self, payload: bytes) -> Task:

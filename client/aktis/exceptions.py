@@ -206,10 +206,13 @@ class ObjectLostError(AktisError):
 
 
 class ObjectFetchTimedOutError(ObjectLostError):
-    """The object could not be fetched in time."""
+    """A task's argument could not be fetched in time: ``raylet.workers.fetch_timeout_s``."""
 
     _what = "could not be fetched in time"
-    _hint = "Its node may be unreachable or busy."
+    _hint = (
+        "The store may be busy, or have been restarted without it: see the log of aktis-plasma. "
+        "raylet.workers.fetch_timeout_s is how long a task waits."
+    )
 
 
 class ObjectFreedError(ObjectLostError):

@@ -9,12 +9,10 @@
 #include <optional>
 #include <span>
 
-#include "bindings/tasks.h"
+#include "bindings/results.h"
 
 namespace aktis::bindings {
 namespace {
-
-constexpr std::chrono::milliseconds kSignalSlice{100};
 
 std::shared_ptr<Core>& running() {
   static auto* core = new std::shared_ptr<Core>();  // outlives static destruction on purpose
@@ -160,14 +158,6 @@ py::object next_task(PyCore& self, const std::string& group, double timeout_s) {
   }
 }
 
-void finish(PyCore& self, PyTask& task, const py::tuple& values) {
-  std::vector<core::ResultParts> results(values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    results[i] = make_result(task, static_cast<std::uint32_t>(i), values[i]);
-  }
-  self.core->finish(task.task, core::TaskStatus::kOk, std::move(results), {});
-}
-
 void fail(PyCore& self, PyTask& task, const py::bytes& error, bool cancelled, const std::string& text) {
   std::vector<core::ResultParts> results(1);
   results[0].value = core::OwnedValue::make(core::ValueKind::kError, view_of(error), {});
@@ -294,8 +284,11 @@ void bind_life(Class& type) {
       .def(
           "set_hooks",
           [](PyCore&, const py::object& serialize_hook, const py::object& load_error,
-             const py::object& store_full) { hooks() = {serialize_hook, load_error, store_full}; },
-          py::kw_only(), py::arg("serialize"), py::arg("load_error"), py::arg("store_full"))
+             const py::object& store_full, const py::object& fetch_timed_out) {
+            hooks() = {serialize_hook, load_error, store_full, fetch_timed_out};
+          },
+          py::kw_only(), py::arg("serialize"), py::arg("load_error"), py::arg("store_full"),
+          py::arg("fetch_timed_out"))
       .def("call", &call, py::arg("request"), py::arg("request_id"), py::arg("timeout_s"))
       .def("next_request_id", [](PyCore& self) { return self.core->next_request_id(); })
       .def("notify", [](PyCore& self, const py::bytes& message) { self.get().notify(view_of(message)); })
@@ -321,8 +314,12 @@ void bind_objects(Class& type) {
           py::arg("refs"), py::arg("num_returns"), py::arg("timeout_s"), py::arg("fetch_local"))
       .def("is_ready", [](PyCore& self,
                           const py::object& ref) { return self.get().ready(ids_of(py::make_tuple(ref))[0]); })
-      .def("watch", [](PyCore& self,
-                       const py::object& ref) { return self.get().watch(ids_of(py::make_tuple(ref))[0]); })
+      .def(
+          "watch",
+          [](PyCore& self, const py::object& ref, bool value) {
+            return self.get().watch(ids_of(py::make_tuple(ref))[0], value);
+          },
+          py::arg("ref"), py::arg("value") = false)
       .def("watch_free",
            [](PyCore& self, const py::object& ref) { self.get().watch_free(ids_of(py::make_tuple(ref))[0]); })
       .def("free", [](PyCore& self, const py::sequence& refs,
@@ -431,7 +428,12 @@ void bind_executing(Class& type) {
              const py::gil_scoped_release release;
              self.core->poll_tasks();
            })
-      .def("finish", &finish)
+      .def(
+          "finish",
+          [](PyCore&, const PyTask& task, const py::tuple& values, bool wait) {
+            return finish_task(task, values, wait);
+          },
+          py::arg("task"), py::arg("values"), py::arg("wait") = true)
       .def("fail", &fail, py::arg("task"), py::arg("error"), py::arg("cancelled") = false,
            py::arg("text") = "")
       .def("load_creation",
@@ -460,55 +462,6 @@ std::shared_ptr<Core> require_core() {
         "an ObjectRef can only be loaded while Aktis is initialized: call aktis.init() first");
   }
   return running();
-}
-
-wire::TimePoint deadline_after(double timeout_s) {
-  if (timeout_s < 0 || timeout_s > 1e9) return wire::TimePoint::max();
-  return wire::Clock::now() +
-         std::chrono::duration_cast<wire::Clock::duration>(std::chrono::duration<double>(timeout_s));
-}
-
-bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadline) {
-  if (waiter.completed()) return true;
-  Core::BlockScope scope(core);
-  for (;;) {
-    const auto now = wire::Clock::now();
-    bool done;
-    {
-      const py::gil_scoped_release release;
-      // A signal interrupts a poll but not a sleep on a condition variable: hence slices.
-      done = core.wait(waiter, deadline - now > kSignalSlice ? now + kSignalSlice : deadline, scope);
-    }
-    if (done) return true;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    if (core.closed()) throw std::runtime_error("Aktis was shut down while this thread was waiting");
-    if (wire::Clock::now() >= deadline) return false;
-  }
-}
-
-namespace {
-
-bool wait_for_all(Core& core, std::span<const ObjectId> ids, bool values, wire::TimePoint deadline) {
-  core::WaitGroup group;
-  core.attach(group, ids, ids.size(), values);
-  if (group.waiter.completed()) return true;
-  struct Detach {
-    Core& core;
-    core::WaitGroup& group;
-    std::span<const ObjectId> ids;
-    ~Detach() { core.detach(group, ids); }
-  } const detach{core, group, ids};
-  return wait_with_signals(core, group.waiter, deadline);
-}
-
-}  // namespace
-
-bool wait_existing(Core& core, const ObjectId& id, wire::TimePoint deadline) {
-  return wait_for_all(core, {&id, 1}, false, deadline);
-}
-
-bool wait_readable(Core& core, const std::vector<ObjectId>& ids, wire::TimePoint deadline) {
-  return wait_for_all(core, ids, true, deadline);
 }
 
 void bind_core(py::module_& module) {

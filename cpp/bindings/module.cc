@@ -20,6 +20,7 @@ PYBIND11_MODULE(_core, module) {
   aktis::bindings::bind_events(module);
   aktis::bindings::bind_tasks(module);
   aktis::bindings::bind_streams(module);
+  aktis::bindings::bind_results(module);
   aktis::bindings::bind_core(module);
   aktis::bind_testing(module);
 }

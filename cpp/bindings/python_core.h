@@ -39,9 +39,10 @@ std::vector<ObjectId> ids_of(const py::sequence& refs);
 
 // Python callables that the core uses, set once by Core.set_hooks().
 struct Hooks {
-  py::object serialize;   // value -> (in-band, buffers)
-  py::object load_error;  // in-band -> the exception to raise
-  py::object store_full;  // text -> the exception to raise
+  py::object serialize;        // value -> (in-band, buffers)
+  py::object load_error;       // in-band -> the exception to raise
+  py::object store_full;       // text -> the exception to raise
+  py::object fetch_timed_out;  // object, owner, node as hexadecimal text -> the exception to raise
 };
 Hooks& hooks();
 
@@ -86,6 +87,22 @@ void serialize(py::handle value, bool result, Serialized& out);
 py::object deserialize(const std::shared_ptr<Core>& core, const ObjectId& id, const core::Readable& value,
                        const Cover& cover);
 
+[[noreturn]] void raise(const py::object& error);
+
+// Runs a step that stores values; what the core throws becomes Python's exception. `what` is stored goes in
+// front of the reason.
+template <typename Step>
+auto storing(const std::string& what, Step step) {
+  try {
+    return step();
+  } catch (const core::StoreFullError& full) {
+    raise(hooks().store_full(what + full.what()));
+  } catch (const core::CoreError& gone) {
+    PyErr_SetString(PyExc_ConnectionError, gone.what());
+    throw py::error_already_set();
+  }
+}
+
 // ---- waiting ----
 
 wire::TimePoint deadline_after(double timeout_s);  // negative: no limit
@@ -95,6 +112,9 @@ bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadlin
 
 // Waits until the object exists, here or elsewhere; false on time-out.
 bool wait_existing(Core& core, const ObjectId& id, wire::TimePoint deadline);
+
+// How a thread that has let go of the GIL waits for the store: a moment for its answer, then as above.
+core::WaitFor store_wait(Core& core);
 
 // Waits until all of `ids` can be read; false on time-out.
 bool wait_readable(Core& core, const std::vector<ObjectId>& ids, wire::TimePoint deadline);
@@ -123,6 +143,7 @@ py::bytes to_bytes(const Id& id) {
 
 // ---- registration ----
 void bind_tasks(py::module_& module);
+void bind_results(py::module_& module);
 void bind_core(py::module_& module);
 void bind_streams(py::module_& module);
 py::list to_python(const std::vector<core::Event>& events);

@@ -175,6 +175,11 @@ Hooks& hooks() {
   return *instance;
 }
 
+void raise(const py::object& error) {
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+  throw py::error_already_set();
+}
+
 Collector::Collector() : outer_(collector) { collector = this; }
 Collector::~Collector() { collector = outer_; }
 Collector* Collector::active() { return collector; }
@@ -220,10 +225,8 @@ py::object deserialize(const std::shared_ptr<Core>& core, const ObjectId& id, co
     case core::ValueKind::kError:
       break;
   }
-  const py::object error =
-      hooks().load_error(py::bytes(reinterpret_cast<const char*>(view->inband.data()), view->inband.size()));
-  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
-  throw py::error_already_set();
+  raise(
+      hooks().load_error(py::bytes(reinterpret_cast<const char*>(view->inband.data()), view->inband.size())));
 }
 
 }  // namespace aktis::bindings

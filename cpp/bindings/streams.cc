@@ -1,5 +1,5 @@
 // Streaming generators between Python and the core: the consumer's handle, and sending items.
-#include "bindings/tasks.h"
+#include "bindings/results.h"
 
 namespace aktis::bindings {
 namespace {
@@ -38,13 +38,16 @@ class StreamReader {
 };
 
 // True: the executor may go on; False: it has to wait (stream_room).
-bool send_item(PyTask& self, py::handle value) {
-  core::ResultParts item = make_result(self, self.task->streamed + 1, value);
-  self.core->send_item(self.task, std::move(item));
-  wire::Waiter waiter;
-  const bool room = self.core->attach_stream_room(self.task, waiter);
-  if (!room) self.core->detach_stream_room(self.task);
-  return room;
+py::object send_item(const PyTask& self, const py::object& value, bool wait) {
+  const auto send = [](Core& core, const core::TaskHandle& task, std::vector<core::ResultParts> item) {
+    core.send_item(task, std::move(item[0]));
+    wire::Waiter waiter;
+    const bool room = core.attach_stream_room(task, waiter);
+    if (!room) core.detach_stream_room(task);
+    return room;
+  };
+  const std::uint32_t index = self.task->streamed + 1;
+  return store_and_send(std::make_unique<Unfinished>(self, py::make_tuple(value), index, send), wait);
 }
 
 void stream_room(PyTask& self) {
@@ -68,7 +71,7 @@ void bind_streams(py::module_& module) {
     if (!is_object_ref(ref.ptr())) throw py::type_error("an ObjectRef is needed");
     return std::make_unique<StreamReader>(require_core(), id_of(ref.ptr()).task());
   });
-  module.def("send_item", &send_item, py::arg("task"), py::arg("value"));
+  module.def("send_item", &send_item, py::arg("task"), py::arg("value"), py::arg("wait") = true);
   module.def("stream_room", &stream_room, py::arg("task"));
 }
 

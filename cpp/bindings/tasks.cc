@@ -6,9 +6,6 @@
 namespace aktis::bindings {
 namespace {
 
-// How long a put may wait for room in the store before it is refused.
-constexpr double kStoreTimeoutSeconds = 60;
-
 core::TraceContext next_trace() {
   thread_local std::mt19937_64 random{std::random_device{}()};
   core::TraceContext trace = Core::current_trace;
@@ -64,12 +61,13 @@ bool is_large(const std::shared_ptr<Core>& core, py::handle value) {
 }
 
 // Exchanges arguments larger than the inline limit for references to stored objects.
-void store_large(const std::shared_ptr<Core>& core, py::tuple& args, py::dict& kwargs, PreparedCall& out) {
+void store_large(const std::shared_ptr<Core>& core, const std::string& function, py::tuple& args,
+                 py::dict& kwargs, PreparedCall& out) {
   py::tuple smaller(args.size());
   for (std::size_t i = 0; i < args.size(); ++i) {
     py::object item = args[i];
     if (!is_object_ref(item.ptr()) && is_large(core, item)) {
-      item = put_value(core, item);
+      item = put_value(core, item, "argument " + std::to_string(i) + " of " + function + ": ");
       out.held.push_back(item);
     }
     smaller[i] = item;
@@ -78,7 +76,7 @@ void store_large(const std::shared_ptr<Core>& core, py::tuple& args, py::dict& k
   for (const auto& [key, item] : kwargs) {
     py::object value = py::reinterpret_borrow<py::object>(item);
     if (!is_object_ref(value.ptr()) && is_large(core, value)) {
-      value = put_value(core, value);
+      value = put_value(core, value, "argument " + py::cast<std::string>(key) + " of " + function + ": ");
       out.held.push_back(value);
     }
     smaller_kwargs[key] = value;
@@ -112,16 +110,50 @@ const std::vector<std::byte>& empty_arguments() {
 
 // ---- loading ----
 
-// Brings arguments that live in shared memory here; each stays referenced until release_arguments().
-void fetch_arguments(PyTask& self) {
-  std::vector<ObjectId> ids;
+// Takes over a reference to an argument that is in shared memory: one local handle, covered by the task.
+void adopt(const PyTask& self, const core::ArgumentMessage& argument) {
+  self.core->adopt_reference(argument.ref, Cover::by_task(self.task->message.id, self.task->owner));
+  self.core->note_in_plasma(argument.ref.id);
+}
+
+// References to the arguments in shared memory, for as long as this lives.
+class AdoptedArguments {
+ public:
+  explicit AdoptedArguments(const PyTask& task) : task_(task) {
+    for (const core::ArgumentMessage& argument : task.task->message.arguments) {
+      if (!argument.in_plasma) continue;
+      ids_.push_back(argument.ref.id);
+      adopt(task, argument);
+    }
+  }
+  ~AdoptedArguments() {
+    for (const ObjectId& id : ids_) task_.core->drop_reference(id);
+  }
+  AdoptedArguments(const AdoptedArguments&) = delete;
+  AdoptedArguments& operator=(const AdoptedArguments&) = delete;
+
+  void fetch(double timeout_s) const {
+    if (ids_.empty() || wait_readable(*task_.core, ids_, deadline_after(timeout_s))) return;
+    for (const core::ArgumentMessage& argument : task_.task->message.arguments) {
+      if (!argument.in_plasma || task_.core->readable(argument.ref.id)) continue;
+      const RefId& ref = argument.ref;
+      raise(hooks().fetch_timed_out(ref.id.hex(), ref.owner.hex(), ref.node.hex()));
+    }
+  }
+
+ private:
+  const PyTask& task_;
+  std::vector<ObjectId> ids_;
+};
+
+py::list argument_refs(PyTask& self) {
+  py::list refs;
   for (const core::ArgumentMessage& argument : self.task->message.arguments) {
     if (!argument.in_plasma) continue;
-    self.core->adopt_reference(argument.ref, Cover::by_task(self.task->message.id, self.task->owner));
-    self.core->note_in_plasma(argument.ref.id);
-    ids.push_back(argument.ref.id);
+    adopt(self, argument);
+    refs.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, argument.ref.id)));
   }
-  if (!ids.empty()) wait_readable(*self.core, ids, wire::TimePoint::max());
+  return refs;
 }
 
 py::object load_argument(PyTask& self, const core::ArgumentMessage& argument) {
@@ -135,17 +167,10 @@ py::object load_argument(PyTask& self, const core::ArgumentMessage& argument) {
   return deserialize(self.core, argument.ref.id, *value, by_task);
 }
 
-void place_arguments(PyTask& self, py::tuple& args, py::dict& kwargs) {
+void place_arguments(PyTask& self, double timeout_s, py::tuple& args, py::dict& kwargs) {
   if (self.task->message.arguments.empty()) return;
-  fetch_arguments(self);
-  struct Release {
-    PyTask& self;
-    ~Release() {
-      for (const core::ArgumentMessage& argument : self.task->message.arguments) {
-        if (argument.in_plasma) self.core->drop_reference(argument.ref.id);
-      }
-    }
-  } const release{self};
+  const AdoptedArguments adopted(self);
+  adopted.fetch(timeout_s);
   py::list places(args);
   for (const core::ArgumentMessage& argument : self.task->message.arguments) {
     py::object value = load_argument(self, argument);
@@ -158,7 +183,7 @@ void place_arguments(PyTask& self, py::tuple& args, py::dict& kwargs) {
   args = py::tuple(places);
 }
 
-py::tuple load_args(PyTask& self) {
+py::tuple load_args(PyTask& self, double timeout_s) {
   const core::TaskMessage& message = self.task->message;
   const auto view = core::parse_value(message.args);
   if (!view) throw py::value_error("the arguments of task " + std::string(message.name) + " do not decode");
@@ -179,7 +204,7 @@ py::tuple load_args(PyTask& self) {
       kwargs = loaded[py::int_(1)];
     }
   }
-  place_arguments(self, args, kwargs);
+  place_arguments(self, timeout_s, args, kwargs);
   return py::make_tuple(args, kwargs);
 }
 
@@ -211,43 +236,18 @@ std::shared_ptr<core::TaskTemplate> make_template(std::uint64_t class_key, const
 
 }  // namespace
 
-core::ResultParts make_result(PyTask& task, std::uint32_t index, py::handle value) {
-  core::ResultParts result;
-  Serialized serialized;
-  serialize(value, true, serialized);
-  std::optional<std::string> problem;
-  const auto deadline = deadline_after(kStoreTimeoutSeconds);
-  if (serialized.parts.size() <= task.core->config().inline_limit_bytes) {
-    problem = task.core->make_result(task.task, index, serialized.parts, deadline, result);
-  } else {
-    const py::gil_scoped_release release;
-    problem = task.core->make_result(task.task, index, serialized.parts, deadline, result);
-  }
-  if (problem) {
-    const py::object error = hooks().store_full(*problem);
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
-    throw py::error_already_set();
-  }
-  return result;
-}
-
-py::object put_value(const std::shared_ptr<Core>& core, py::handle value) {
+py::object put_value(const std::shared_ptr<Core>& core, py::handle value, const std::string& what) {
   Serialized serialized;
   serialize(value, true, serialized);
   const ObjectId id = core->next_put_id();
-  std::optional<std::string> problem;
-  if (serialized.parts.size() <= core->config().inline_limit_bytes) {
-    problem = core->put(id, serialized.parts, wire::TimePoint::max());
-  } else {
-    const auto deadline = deadline_after(kStoreTimeoutSeconds);
-    const py::gil_scoped_release release;
-    problem = core->put(id, serialized.parts, deadline);
-  }
-  if (problem) {
-    const py::object error = hooks().store_full(*problem);
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
-    throw py::error_already_set();
-  }
+  storing(what, [&] {
+    if (serialized.parts.size() <= core->config().inline_limit_bytes) {
+      core->put(id, serialized.parts, nullptr);
+    } else {
+      const py::gil_scoped_release release;
+      core->put(id, serialized.parts, store_wait(*core));
+    }
+  });
   return py::reinterpret_steal<py::object>(make_object_ref(core, id));
 }
 
@@ -258,7 +258,7 @@ void prepare_call(const std::shared_ptr<Core>& core, const PyTaskTemplate& shape
   Serialized serialized;
   serialize_arguments(core, positional, named, out, serialized);
   if (serialized.parts.size() > core->config().inline_limit_bytes) {
-    store_large(core, positional, named, out);
+    store_large(core, shape.shape->name, positional, named, out);
     Serialized again;
     serialize_arguments(core, positional, named, out, again);
     if (again.parts.size() > core->config().inline_arguments_limit_bytes) {
@@ -331,7 +331,8 @@ void bind_tasks(py::module_& module) {
                                                 sizeof(self.task->message.trace.data));
                              })
       .def_property_readonly("cancelled", [](const PyTask& self) { return self.task->cancelled.load(); })
-      .def("load_args", &load_args);
+      .def("load_args", &load_args, py::arg("timeout_s"))
+      .def("argument_refs", &argument_refs);
 }
 
 }  // namespace aktis::bindings

@@ -23,11 +23,8 @@ struct PreparedCall {
 void prepare_call(const std::shared_ptr<Core>& core, const PyTaskTemplate& shape, const py::tuple& args,
                   const py::object& kwargs, PreparedCall& out);
 
-// One result of a task, inline or stored; raises what serializing raises, or the hook's exception when the
-// store has no room.
-core::ResultParts make_result(PyTask& task, std::uint32_t index, py::handle value);
-
-// Stores a value; raises the hook's exception when the store has no room.
-py::object put_value(const std::shared_ptr<Core>& core, py::handle value);
+// Stores a value; raises the hook's exception when the store has no room, ConnectionError when it is gone.
+// `what` it is goes in front of the reason.
+py::object put_value(const std::shared_ptr<Core>& core, py::handle value, const std::string& what = {});
 
 }  // namespace aktis::bindings

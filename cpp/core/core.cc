@@ -146,6 +146,10 @@ Core::BlockScope::~BlockScope() {
   if (told_) core_.notify(kSetUnblocked);
 }
 
+bool Core::wait_briefly(wire::Waiter& waiter, wire::TimePoint deadline) {
+  return baton_.wait(waiter, std::min(deadline, wire::Clock::now() + config_.blocked_after));
+}
+
 bool Core::wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scope) {
   flush_all();
   if (waiter.completed()) return true;

@@ -67,6 +67,15 @@ class CoreError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A value finds no room in the object store; what() says who holds what. Becomes ObjectStoreFullError.
+class StoreFullError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// How the calling thread waits for the store; false when the time is up. What it throws ends the wait.
+using WaitFor = std::function<bool(wire::Waiter&, wire::TimePoint)>;
+
 // What a value consists of before it is stored: a pickle, its out-of-band buffers, the references in it.
 struct Parts {
   ValueKind kind = ValueKind::kPickle;
@@ -103,6 +112,7 @@ using TaskHandle = std::shared_ptr<IncomingTask>;
 // One result of a task that has been executed.
 struct ResultParts {
   bool in_plasma = false;
+  bool found = false;  // in shared memory already, from an earlier attempt
   std::uint64_t size_bytes = 0;
   std::shared_ptr<const OwnedValue> value;
   std::vector<RefId> nested;
@@ -141,6 +151,9 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
     bool gave_back_ = false;
     bool told_ = false;
   };
+  // For what nearly always comes at once, as the answer of a daemon: waits no longer than `blocked_after` and
+  // does not count as blocking.
+  bool wait_briefly(wire::Waiter& waiter, wire::TimePoint deadline);
   // Flushes what is queued, then waits on this thread; true when `waiter` is completed.
   bool wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scope);
   // For an event loop: a descriptor that becomes readable when poll_tasks() has something to do.
@@ -163,17 +176,20 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
 
   // ---- objects (core_objects.cc) ----
   ObjectId next_put_id();
-  // Stores a value; `nested` are counted as contained. Waits for room in the store until the deadline;
-  // returns the error's text when there is none, empty on success.
-  std::optional<std::string> put(const ObjectId& id, const Parts& parts, wire::TimePoint deadline);
+  // Stores a value; `nested` are counted as contained. Waits for room in the store as long as that allows.
+  // Throws StoreFullError, CoreError when the store is gone.
+  void put(const ObjectId& id, const Parts& parts, const WaitFor& wait);
   // Attaches `group` to what is not there yet; see WaitGroup. The caller waits, then detaches.
   void attach(WaitGroup& group, std::span<const ObjectId> ids, std::size_t enough, bool values);
   void detach(WaitGroup& group, std::span<const ObjectId> ids);
   bool ready(const ObjectId& id);
+  bool readable(const ObjectId& id);
   std::vector<bool> ready_flags(std::span<const ObjectId> ids);
   std::optional<Readable> read(const ObjectId& id);
   void note_in_plasma(const ObjectId& id);
-  bool watch(const ObjectId& id);
+  // True when it is there now; else EVENT_OBJECT_READY comes. `value`: there means that its value can be read
+  // here, not only that it exists.
+  bool watch(const ObjectId& id, bool value);
   void watch_free(const ObjectId& id);
   void fail_object(const ObjectId& id, Bytes error_pickle);
   ObjectId pending_object();
@@ -251,9 +267,12 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::vector<TaskHandle> take_tasks(std::size_t limit);
   TaskHandle load_creation(Bytes payload);
   void begin_execution(const TaskHandle& task);
-  // Makes one result: inline, or created in shared memory (waits for room until the deadline).
-  std::optional<std::string> make_result(const TaskHandle& task, std::uint32_t index, const Parts& parts,
-                                         wire::TimePoint deadline, ResultParts& out);
+  // Makes one result: inline, or in shared memory, waiting and throwing as put() does. False: it would have
+  // to wait for the store, and there is no `wait`.
+  bool make_result(const TaskHandle& task, std::uint32_t index, const Parts& parts, const WaitFor& wait,
+                   ResultParts& out);
+  // The task fails after all: results of it that were stored go, before its reply can be sent.
+  void discard_results(const TaskHandle& task, std::uint32_t first_index, std::span<const ResultParts> results);
   void finish(const TaskHandle& task, TaskStatus status, std::vector<ResultParts> results,
               const std::string& error_text);
   std::size_t drain_executor();
@@ -320,6 +339,9 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void store_inline(const ObjectId& id, std::shared_ptr<const OwnedValue> value, bool is_error);
   void store_plasma(const ObjectId& id, std::uint64_t size_bytes);
   void fetch(const ObjectId& id, ObjectEntry& entry);
+  enum class Stored { kNew, kFound, kMustWait };
+  Stored store(const ObjectId& id, const Parts& parts, const WorkerId& owner, const WaitFor& wait,
+               Bytes& mapped);
   void forget(const ObjectId& id);
   void answer_remote(const ObjectId& id, ObjectEntry& entry, const WorkerId& borrower);
   void on_object_get(const WorkerId& from, Bytes payload);

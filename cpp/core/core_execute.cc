@@ -150,28 +150,36 @@ void Core::begin_execution(const TaskHandle& task) {
   if (urgent_) unlock_and_flush(guard);
 }
 
-std::optional<std::string> Core::make_result(const TaskHandle& task, std::uint32_t index, const Parts& parts,
-                                             wire::TimePoint deadline, ResultParts& out) {
+bool Core::make_result(const TaskHandle& task, std::uint32_t index, const Parts& parts, const WaitFor& wait,
+                       ResultParts& out) {
   out.size_bytes = parts.size();
   out.nested = parts.nested;
   if (out.size_bytes <= config_.inline_limit_bytes || !task->connection) {
     out.value = OwnedValue::make(parts.kind, parts.inband, parts.buffers);
-    return std::nullopt;
+    return true;
   }
   const ObjectId id = ObjectId::of(task->message.id, index);
-  auto created = plasma_->create(id, out.size_bytes, task->owner, deadline);
-  if (created.error == plasma::CreateError::kExists) {
-    // An earlier attempt of this task has stored it: values of one id are interchangeable.
-    out.in_plasma = true;
-    return std::nullopt;
-  }
-  if (created.error != plasma::CreateError::kNone) return created.message;
-  const auto places = write_value_head(created.writable, parts.kind, parts.inband, parts.buffers);
-  for (std::size_t i = 0; i < places.size(); ++i) plasma_->copy(places[i], parts.buffers[i]);
-  plasma_->seal(id);
-  plasma_->unpin(id);
+  Bytes mapped;
+  const Stored stored = store(id, parts, task->owner, wait, mapped);
+  if (stored == Stored::kMustWait) return false;
+  // Found: an earlier attempt of this task has stored it. Values of one id are interchangeable.
+  out.found = stored == Stored::kFound;
+  if (!out.found) plasma_->unpin(id);
   out.in_plasma = true;
-  return std::nullopt;
+  return true;
+}
+
+// What an earlier attempt has stored is left to the owner, who knows whether another one uses it.
+void Core::discard_results(const TaskHandle& task, std::uint32_t first_index,
+                           std::span<const ResultParts> results) {
+  std::vector<ObjectId> ids;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (results[i].in_plasma && !results[i].found)
+      ids.push_back(ObjectId::of(task->message.id, first_index + static_cast<std::uint32_t>(i)));
+  }
+  if (ids.empty()) return;
+  plasma_->remove(ids);
+  plasma_->flush();  // before the next attempt can store them anew
 }
 
 void Core::finish(const TaskHandle& task, TaskStatus status, std::vector<ResultParts> results,

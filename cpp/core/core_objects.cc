@@ -23,18 +23,46 @@ ObjectId Core::next_put_id() { return ObjectId::of(next_task_id(), ObjectId::kPu
 
 // ---- storing ----
 
-std::optional<std::string> Core::put(const ObjectId& id, const Parts& parts, wire::TimePoint deadline) {
+// Writes a value into shared memory, sealed and pinned once; `mapped` is empty unless it is new.
+Core::Stored Core::store(const ObjectId& id, const Parts& parts, const WorkerId& owner, const WaitFor& wait,
+                         Bytes& mapped) {
+  plasma::CreateResult created;
+  if (wait) {
+    plasma::Client::Creation creation;
+    plasma_->begin_create(creation, id, parts.size(), owner, wire::Clock::now() + plasma_->create_timeout());
+    if (!creation.waiter.completed()) wait(creation.waiter, creation.give_up_at());
+    created = plasma_->end_create(creation);
+  } else if (auto at_once = plasma_->try_create(id, parts.size(), owner)) {
+    created = std::move(*at_once);
+  } else {
+    return Stored::kMustWait;
+  }
+  switch (created.error) {
+    case plasma::CreateError::kNone:
+      break;
+    case plasma::CreateError::kExists:
+      return Stored::kFound;
+    case plasma::CreateError::kTooLarge:
+    case plasma::CreateError::kFull:
+      throw StoreFullError(created.message);
+    case plasma::CreateError::kDisconnected:
+      throw CoreError(created.message);
+  }
+  const auto places = write_value_head(created.writable, parts.kind, parts.inband, parts.buffers);
+  for (std::size_t i = 0; i < places.size(); ++i) plasma_->copy(places[i], parts.buffers[i]);
+  mapped = plasma_->seal(id).data;
+  return Stored::kNew;
+}
+
+void Core::put(const ObjectId& id, const Parts& parts, const WaitFor& wait) {
   const std::size_t size = parts.size();
   std::shared_ptr<const OwnedValue> value;
   Bytes mapped;
   if (size <= config_.inline_limit_bytes) {
     value = OwnedValue::make(parts.kind, parts.inband, parts.buffers);
   } else {
-    auto created = plasma_->create(id, size, config_.worker, deadline);
-    if (created.error != plasma::CreateError::kNone) return created.message;
-    const auto places = write_value_head(created.writable, parts.kind, parts.inband, parts.buffers);
-    for (std::size_t i = 0; i < places.size(); ++i) plasma_->copy(places[i], parts.buffers[i]);
-    mapped = plasma_->seal(id).data;
+    if (store(id, parts, config_.worker, wait, mapped) != Stored::kNew)
+      throw CoreError("object " + id.hex() + " is in the store already although its id is new");
   }
   std::vector<ObjectId> inners;
   for (const RefId& ref : parts.nested) inners.push_back(ref.id);
@@ -49,7 +77,6 @@ std::optional<std::string> Core::put(const ObjectId& id, const Parts& parts, wir
   stored.state = mapped.empty() ? ObjectState::kInline : ObjectState::kMapped;
   settle_references();
   unlock_and_flush(guard);
-  return std::nullopt;
 }
 
 ObjectId Core::pending_object() {
@@ -131,10 +158,11 @@ void Core::complete(const ObjectId& id, ObjectEntry& known) {
     }
   }
   known.waiting = std::move(still);
-  if (!known.waiting.empty()) fetch(id, known);
+  if (!known.waiting.empty() || known.watched_value) fetch(id, known);
   for (const WorkerId& borrower : std::exchange(known.remote_waiting, {})) answer_remote(id, known, borrower);
-  if (known.watched) {
+  if (known.watched || (known.watched_value && readable)) {
     known.watched = false;
+    if (readable) known.watched_value = false;
     events_.push({.kind = EventKind::kObjectReady, .first = id.binary()});
   }
   for (const TaskRecord* task : std::exchange(known.dependents, {})) resolved_.push_back(task->id);
@@ -158,6 +186,7 @@ void Core::forget(const ObjectId& id) {
   const auto known = objects_.find(id);
   if (known == objects_.end()) return;
   if (known->second.state == ObjectState::kMapped) plasma_->unpin(id);
+  if (known->second.asked_store) plasma_->cancel_request(id);
   if (known->second.owned &&
       (known->second.state == ObjectState::kMapped || known->second.state == ObjectState::kPlasma)) {
     to_remove_.push_back(id);
@@ -209,6 +238,12 @@ bool Core::ready(const ObjectId& id) {
   return known != nullptr && known->exists();
 }
 
+bool Core::readable(const ObjectId& id) {
+  Guard guard(mutex_);
+  const ObjectEntry* known = find(id);
+  return known != nullptr && known->readable();
+}
+
 std::vector<bool> Core::ready_flags(std::span<const ObjectId> ids) {
   std::vector<bool> flags;
   flags.reserve(ids.size());
@@ -234,11 +269,11 @@ void Core::unpin(const ObjectId& id) {
   if (plasma_ && !closed_) plasma_->unpin(id);
 }
 
-bool Core::watch(const ObjectId& id) {
+bool Core::watch(const ObjectId& id, bool value) {
   Guard guard(mutex_);
   ObjectEntry& known = entry(id);
-  if (known.exists()) return true;
-  known.watched = true;
+  if (value ? known.readable() : known.exists()) return true;
+  (value ? known.watched_value : known.watched) = true;
   fetch(id, known);
   unlock_and_flush(guard);
   return false;
@@ -361,6 +396,7 @@ bool Core::reconstruct(const ObjectId& id) {
   }
   lineage_bytes_ -= record.footprint_bytes();
   record.lineage = false;
+  record.may_have_stored = true;
   record.uses_held = true;
   for (const ObjectId& use : record.uses) references_.add_task_use(use);
   ++record.attempt;

@@ -171,6 +171,7 @@ void Core::call_lost(TaskRecord& task, const std::string& reason) { set_suspende
 
 void Core::set_suspended(TaskRecord& task, const std::string& reason) {
   task.change(TaskState::kSuspended);
+  task.may_have_stored = true;
   if (task.cancel_requested) {
     finish_with_error(task, task.cancel_error);
     return;
@@ -252,7 +253,9 @@ void Core::store_returns(TaskRecord& task, const ReplyMessage& reply, const Work
 
 void Core::fail_returns(TaskRecord& task, std::shared_ptr<const OwnedValue> error) {
   for (std::uint32_t i = 0; i < task.shape->num_returns; ++i) {
-    store_inline(ObjectId::of(task.id, i), error, true);
+    const ObjectId id = ObjectId::of(task.id, i);
+    if (task.may_have_stored) to_remove_.push_back(id);
+    store_inline(id, error, true);
   }
 }
 

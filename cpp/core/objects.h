@@ -30,6 +30,7 @@ struct ObjectEntry {
   bool asked_owner = false;  // an OBJECT_GET is under way
   bool asked_store = false;  // a request to the store is under way
   bool watched = false;
+  bool watched_value = false;  // as watched, for the value and not only for its existence
   bool watch_free = false;
   bool is_error = false;
   bool freed = false;  // its value was dropped by free(): it holds ObjectFreedError

@@ -47,8 +47,11 @@ struct TaskRecord {
   bool cancel_requested = false;
   std::shared_ptr<const OwnedValue> cancel_error;  // what its returns become when the cancel succeeds
   std::uint32_t live_returns = 0;                  // of a lineage record: results not yet freed
-  bool uses_held = true;                           // its uses are still counted
-  bool lineage = false;  // kept only because a result might have to be computed again
+  // An attempt may have stored results in shared memory without a reply that says so: its worker is lost, or
+  // it is the one whose results are made again.
+  bool may_have_stored = false;
+  bool uses_held = true;  // its uses are still counted
+  bool lineage = false;   // kept only because a result might have to be computed again
 
   std::size_t footprint_bytes() const { return sizeof(TaskRecord) + args->view().size(); }
   bool at_most_once() const { return shape->max_retries == 0; }

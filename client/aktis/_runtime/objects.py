@@ -93,7 +93,8 @@ def put(value: T) -> ObjectRef[T]:
 
     Raises:
         TypeError: the value cannot be pickled (names the member at fault), or is a reference.
-        ObjectStoreFullError: the store has no room for it, now and in the time that it waits for some.
+        ObjectStoreFullError: the store has no room for it, now and for ``plasma.create_timeout_ms``.
+        ConnectionError: the store is gone.
 
     Example:
         >>> aktis.get(aktis.put({"a": 1}))

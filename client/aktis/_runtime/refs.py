@@ -27,9 +27,9 @@ class Watchers:
         self._waiting: dict[bytes, list[Callable[[], None] | _LoopWaiter]] = {}
 
     def add(self, ref: ObjectRef[Any], waiter: "Callable[[], None] | _LoopWaiter") -> bool:
-        """Call ``waiter`` on the service thread when the object is ready.
+        """Call ``waiter`` on the service thread when the object's value can be read in this process.
 
-        True: it is ready now, no call comes.
+        True: it can be read now, no call comes.
         """
         key = ref.binary()
         with self._lock:
@@ -38,13 +38,40 @@ class Watchers:
                 waiting.append(waiter)
                 return False
             self._waiting[key] = [waiter]
-        if not self._core.watch(ref):
+        if not self._core.watch(ref, value=True):
             return False
         with self._lock:
             # Whoever joined in the meantime has been told to wait: it is up to us to wake it.
             others = self._waiting.pop(key, [])
         _wake(other for other in others if other is not waiter)
         return True
+
+    def begin(self, refs: "Iterable[ObjectRef[Any]]") -> "list[Pending]":
+        """Start to wait on the running event loop; return those that cannot be read yet, for `end`."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        waiting = [(ref, _LoopWaiter(loop)) for ref in refs]
+        return [(ref, waiter) for ref, waiter in waiting if not self.add(ref, waiter)]
+
+    async def end(self, pending: "Iterable[Pending]") -> None:
+        """Wait for what `begin` returned; whatever ends the wait, nothing of it is left."""
+        try:
+            for _, waiter in pending:
+                await waiter.future
+        finally:
+            for ref, waiter in pending:
+                self.remove(ref, waiter)
+
+    def remove(self, ref: ObjectRef[Any], waiter: "_LoopWaiter") -> None:
+        """Whoever waits has given up, or was woken."""
+        key = ref.binary()
+        with self._lock:
+            waiting = self._waiting.get(key)
+            if waiting is not None and waiter in waiting:
+                waiting.remove(waiter)
+                if not waiting:
+                    del self._waiting[key]
 
     def ready(self, object_ids: Iterable[bytes]) -> None:
         """Wake everybody who waits for these objects. Called by the service thread."""
@@ -67,6 +94,9 @@ class _LoopWaiter:
     def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
         self.loop = loop
         self.future: asyncio.Future[None] = loop.create_future()
+
+
+Pending = tuple[ObjectRef[Any], _LoopWaiter]
 
 
 def _wake(waiters: Iterable[Callable[[], None] | _LoopWaiter]) -> None:
@@ -96,7 +126,10 @@ def _await(self: ObjectRef[Any]) -> Generator[Any, None, Any]:
     session = current.require()
     waiter = _LoopWaiter(asyncio.get_running_loop())
     if not session.watchers.add(self, waiter):
-        yield from waiter.future
+        try:
+            yield from waiter.future
+        finally:
+            session.watchers.remove(self, waiter)
     return _value(session.core, self)
 
 
@@ -120,7 +153,7 @@ def _future(self: ObjectRef[Any]) -> Future[Any]:
 
 
 def _value(core: Core, ref: ObjectRef[Any]) -> Any:
-    """The value of a ready object; it may still have to be mapped, which does not take long."""
+    """The value of an object that can be read."""
     values = core.get([ref], -1.0)
     assert values is not None, "get without a limit returns values or raises"
     return values[0]

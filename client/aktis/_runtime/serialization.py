@@ -9,9 +9,10 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
+from aktis._runtime import current
 from aktis._runtime.errors import decode_error
 from aktis._runtime.pickling import dump_buffers, unpicklable
-from aktis.exceptions import ObjectStoreFullError
+from aktis.exceptions import ObjectFetchTimedOutError, ObjectStoreFullError
 
 
 def serialize(value: Any) -> tuple[bytes, Sequence[Any]]:
@@ -43,3 +44,12 @@ def load_error(inband: bytes) -> BaseException:
 def store_full(message: str) -> BaseException:
     """Return the exception for a value that found no room in the object store."""
     return ObjectStoreFullError(message)
+
+
+def fetch_timed_out(object_hex: str, owner_hex: str, node_hex: str) -> BaseException:
+    """Return the exception for an argument that did not come into this process in time."""
+    return ObjectFetchTimedOutError(
+        object_hex,
+        f"it is an argument that its owner (worker {owner_hex}, node {node_hex}) has in shared memory, "
+        f"and it was not there within {current.require().fetch_timeout_s:g} s",
+    )

@@ -19,7 +19,7 @@ from aktis._runtime.functions import FunctionStore
 from aktis._runtime.job import KV_NAMESPACE, JobConfig
 from aktis._runtime.refs import Watchers
 from aktis._runtime.scheduling_classes import SchedulingClasses
-from aktis._runtime.serialization import load_error, serialize, store_full
+from aktis._runtime.serialization import fetch_timed_out, load_error, serialize, store_full
 from aktis._runtime.service import Service
 from aktis.exceptions import AktisError
 
@@ -46,7 +46,12 @@ class Session:
         self.role = role
         self.worker_id = worker_id
         self.core = _core.Core(role=role, worker_id=worker_id, token=token, raylet_address=raylet_address)
-        self.core.set_hooks(serialize=serialize, load_error=load_error, store_full=store_full)
+        self.core.set_hooks(
+            serialize=serialize,
+            load_error=load_error,
+            store_full=store_full,
+            fetch_timed_out=fetch_timed_out,
+        )
         self.core.connect_raylet(CONNECT_TIMEOUT_S)
         self.control = Control(self.core)
         self.errands = Errands()
@@ -74,6 +79,11 @@ class Session:
         """Work for a job from now on."""
         self.job_id = job_id
         self.core.set_identity(node_id=self.node.node_id, job_id=job_id)
+
+    @property
+    def fetch_timeout_s(self) -> float:
+        """How long a task waits for its arguments in shared memory; negative: no limit."""
+        return self.node.fetch_timeout_ms / 1000 or -1.0  # 0: a raylet that does not say
 
     def process_address(self) -> common_pb2.ProcessAddress:
         """Where other processes find this one."""

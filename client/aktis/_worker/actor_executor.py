@@ -30,6 +30,7 @@ from aktis._runtime.actor_shape import (
 )
 from aktis._runtime.errors import encode_error, task_failure
 from aktis._runtime.session import Session
+from aktis._worker.coroutine_store import CoroutineStore
 from aktis._worker.executor import TaskRunner, exit_code_of, fail, split_returns
 from aktis._worker.exit import ActorExit, exit_actor, leave
 from aktis._worker.interrupts import MainInterrupts, ThreadInterrupts
@@ -95,7 +96,7 @@ class ActorProcess:
         try:
             session.require_job()
             cls = session.functions.load(task.function_id).value
-            args, kwargs = task.load_args()
+            args, kwargs = task.load_args(session.fetch_timeout_s)
             self._facts.instance = cls(*args, **kwargs)
         except (ActorExit, SystemExit):
             raise
@@ -249,6 +250,7 @@ class _AsyncCalls:
         self._end: asyncio.Future[None]
         self._cause: common_pb2.DeathCause | None = None
         self._methods: dict[str, tuple[Callable[..., Any], bool]] = {}
+        self._store = CoroutineStore(session, in_order=not facts.shape.out_of_order)
 
     def run(self, construct: Callable[[], None]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -286,13 +288,14 @@ class _AsyncCalls:
         core.begin(task)
         try:
             method, is_async = self._methods.get(task.method) or self._classify(task)
-            args, kwargs = task.load_args()
+            args, kwargs = await self._store.load_args(task, group)
             result = method(*args, **kwargs)
             if task.is_generator:
-                result = await run_async_generator(core, task, result)
+                result = await run_async_generator(core, self._store, task, result)
             elif is_async:
                 result = await result
-            core.finish(task, (result,) if task.num_returns == 1 else split_returns(task, result))
+            values = (result,) if task.num_returns == 1 else split_returns(task, result)
+            await self._store.finish(task, values)
         except (ActorExit, SystemExit, KeyboardInterrupt) as end:
             self._stop(end)
         except BaseException as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 from aktis._core import Core, Task, send_item, stream_room
 from aktis._runtime.generators import DynamicObjectRefGenerator
+from aktis._worker.coroutine_store import CoroutineStore
 
 
 def run_generator(core: Core, task: Task, result: Any) -> Any:
@@ -25,7 +26,7 @@ def run_generator(core: Core, task: Task, result: Any) -> Any:
     return None
 
 
-async def run_async_generator(core: Core, task: Task, result: Any) -> Any:
+async def run_async_generator(core: Core, store: CoroutineStore, task: Task, result: Any) -> Any:
     """Like `run_generator` on an event loop, which never waits for a consumer; ``result`` may be either kind.
 
     Raises:
@@ -39,7 +40,7 @@ async def run_async_generator(core: Core, task: Task, result: Any) -> Any:
     if task.dynamic:
         return DynamicObjectRefGenerator([core.put(item) async for item in result])
     async for item in result:
-        if not send_item(task, item):
+        if not await store.send_item(task, item):
             await asyncio.to_thread(stream_room, task)
     return None
 

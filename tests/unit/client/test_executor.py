@@ -20,9 +20,10 @@ class FakeTask:
         self.name = "f"
         self.num_returns = num_returns
         self.is_generator = False
+        self.cancelled = False
         self._args = args
 
-    def load_args(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def load_args(self, timeout_s: float) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return self._args, {}
 
 
@@ -59,14 +60,24 @@ class FakeInterrupts:
 
 def run(task: FakeTask, function: Any) -> list[Any]:
     core = FakeCore()
-    session: Any = SimpleNamespace(core=core)
+    session: Any = SimpleNamespace(core=core, fetch_timeout_s=60.0)
     TaskRunner(session, FakeInterrupts(core.log)).run(task, lambda _: function)  # type: ignore[arg-type]
     return core.log
 
 
-def test_a_task_is_interruptible_only_while_its_function_runs() -> None:
+def test_a_task_is_interruptible_only_while_it_loads_its_arguments_and_runs() -> None:
     log = run(FakeTask((1, 2)), lambda a, b: a + b)
     assert log == ["begin", "may be interrupted", "may not", (3,)]
+
+
+def test_a_task_that_was_cancelled_before_it_could_be_interrupted_does_not_run() -> None:
+    task = FakeTask()
+    task.cancelled = True
+    ran: list[int] = []
+    error, cancelled = run(task, lambda: ran.append(1))[-1]
+    assert isinstance(error, TaskCancelledError)
+    assert cancelled
+    assert ran == []
 
 
 def test_a_task_knows_itself_only_while_it_runs() -> None:

@@ -20,7 +20,8 @@ class FakeCore:
         self.ready: set[bytes] = set()
         self.watched: list[bytes] = []
 
-    def watch(self, ref: FakeRef) -> bool:
+    def watch(self, ref: FakeRef, value: bool) -> bool:
+        assert value
         self.watched.append(ref.binary())
         return ref.binary() in self.ready
 
@@ -84,3 +85,40 @@ def test_closing_wakes_all() -> None:
     watchers.add(FakeRef(b"a"), lambda: calls.append("a"))
     watchers.close()
     assert calls == ["a"]
+
+
+def test_of_what_was_given_up_nothing_is_left() -> None:
+    watchers, core = make()
+    core.ready.add(b"here")
+
+    async def run() -> None:
+        pending = watchers.begin([FakeRef(b"a"), FakeRef(b"here"), FakeRef(b"b")])
+        assert [ref.binary() for ref, _ in pending] == [b"a", b"b"]
+        others: list[str] = []
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(watchers.end(pending))
+            watchers.add(FakeRef(b"b"), lambda: others.append("b"))
+            await asyncio.sleep(0)
+            waiting.cancel()
+        assert list(watchers._waiting) == [b"b"]
+        watchers.ready([b"a", b"b"])
+        assert others == ["b"]
+        assert watchers._waiting == {}
+
+    asyncio.run(run())
+
+
+def test_all_that_are_waited_for_must_come() -> None:
+    watchers, _ = make()
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(watchers.end(watchers.begin([FakeRef(b"a"), FakeRef(b"b")])))
+            await asyncio.sleep(0)
+            watchers.ready([b"b"])
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            watchers.ready([b"a"])
+
+    asyncio.run(run())

@@ -108,6 +108,9 @@ class WorkersSection(Section):
     start_timeout_s: PositiveFloat = _doc(30.0, "A worker that has not registered by then is killed.")
     start_attempts: PositiveInt = _doc(3, "Failed starts in a row before requests fail with the cause.")
     stop_grace_ms: PositiveInt = _doc(2_000, "Time between SIGTERM and SIGKILL.")
+    fetch_timeout_s: PositiveFloat = _doc(
+        60.0, "How long a task waits for an argument in shared memory before ObjectFetchTimedOutError."
+    )
     entry_point: str = _doc(
         "aktis._worker.main:run", "What a worker runs: MODULE:FUNCTION that takes a WorkerStart."
     )
@@ -136,7 +139,7 @@ class RayletSection(Section):
     metrics_address: Address = _doc("127.0.0.1:0", "HTTP address of /metrics.")
     num_cpus: NonNegativeFloat | None = _doc(None, "CPUs to offer. Default: those this process may use.")
     num_gpus: NonNegativeFloat | None = _doc(None, "GPUs to offer. Default: those that are found.")
-    memory_bytes: SizeBytes | None = _doc(None, "Memory to offer. Default: 70 % of what is available.")
+    memory_bytes: SizeBytes | None = _doc(None, "Memory to offer. Default: 70 % of what the node has.")
     resources: dict[str, NonNegativeFloat] = _table(dict, "Custom resources, for example { special = 2 }.")
     labels: dict[str, str] = _table(dict, "Labels of the node.")
     gcs_retry_max_ms: PositiveInt = _doc(1_000, "Longest pause between attempts to reach the GCS.")
@@ -154,7 +157,9 @@ class PlasmaSection(Section):
     )
     grpc_address: Address = _doc("", "gRPC address for tools. Empty: plasma-grpc.sock of the session.")
     metrics_address: Address = _doc("127.0.0.1:0", "HTTP address of /metrics.")
-    capacity_bytes: SizeBytes | None = _doc(None, "Size of the store. Default: 30 % of the memory available.")
+    capacity_bytes: SizeBytes | None = _doc(
+        None, "Size of the store. Default: 30 % of the memory available at its start."
+    )
     populate: bool = _doc(False, "Touch all pages at the start, so that no put ever waits for the kernel.")
     huge_pages: bool = _doc(False, "Back the arena by huge pages; they must be reserved on the host.")
     warm_reserve_bytes: SizeBytes = _doc(64 * 2**20, "Pages kept ready beyond what is in use.")
@@ -162,7 +167,7 @@ class PlasmaSection(Section):
     slab_min_bytes: SizeBytes = _doc(256 * 2**10, "Smallest lease of memory to one client.")
     slab_max_bytes: SizeBytes = _doc(16 * 2**20, "Largest lease of memory to one client.")
     create_timeout_ms: PositiveInt = _doc(
-        10_000, "How long a put waits for room before ObjectStoreFullError."
+        10_000, "How long put() and results of tasks wait for room before ObjectStoreFullError."
     )
     allowed_uids: tuple[NonNegativeInt, ...] = _doc(
         (), "Users whose processes may connect beside the store's own."
