@@ -149,7 +149,8 @@ def init(
         num_gpus: GPUs that a new cluster offers; default: those that are found.
         resources: Custom resources of a new cluster, for example ``{"special": 2}``.
         labels: Labels of the new cluster's node.
-        object_store_memory: Size of a new cluster's object store in bytes; default: 30 % of the memory.
+        object_store_memory: Size of a new cluster's object store in bytes; default: 30 % of the memory
+        that is available now.
         namespace: Where names of actors are unique; default: one of its own for this program.
         runtime_env: ``{"env_vars": {...}}`` for every worker of this program.
         ignore_reinit_error: Return the running session's context instead of raising.

@@ -29,8 +29,10 @@ _DAEMONS: Final = ("gcs", "raylet", "plasma")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address that the GCS listens on.")
 @click.option("--num-cpus", type=float, help="CPUs to offer [those this process may use]")
 @click.option("--num-gpus", type=float, help="GPUs to offer [those that are found]")
-@click.option("--memory", help='Memory to offer, e.g. "8 GiB" [70 % of what is available]')
-@click.option("--object-store-memory", help='Size of the store, e.g. "2 GiB" [30 % of the memory available]')
+@click.option("--memory", help='Memory to offer, e.g. "8 GiB" [70 % of what the node has]')
+@click.option(
+    "--object-store-memory", help='Size of the store, e.g. "2 GiB" [30 % of the memory available now]'
+)
 @click.option("--resources", help='Custom resources as JSON, e.g. {"special": 2}')
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override any other setting.")
 @click.option("--block", is_flag=True, help="Stay until the cluster ends; Ctrl-C stops it.")

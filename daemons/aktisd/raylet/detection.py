@@ -12,7 +12,7 @@ from pathlib import Path
 from aktisd.raylet.resources import CPU, GPU, UNIT
 
 MEMORY_SHARE = 0.7
-"""Of the memory, what tasks may reserve through ``memory=``; the rest is for the system."""
+"""Of the node's memory, what tasks may reserve through ``memory=``; the rest is for the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,9 @@ def node_totals(
     num_cpus: float | None,
     num_gpus: float | None,
     memory_bytes: int | None,
-    object_store_bytes: int,
     custom: Mapping[str, float],
 ) -> dict[str, int]:
-    """The node's totals in 1/10000: the configuration where it says something, else what was found."""
+    """The node's totals in 1/10000, the object store's excepted: as configured, else what was found."""
     memory = memory_bytes if memory_bytes is not None else int(machine.memory_bytes * MEMORY_SHARE)
     amounts: dict[str, float] = {
         CPU: machine.cpus if num_cpus is None else num_cpus,
@@ -98,5 +97,4 @@ def node_totals(
     }
     totals = {name: round(amount * UNIT) for name, amount in amounts.items()}
     totals["memory"] = memory * UNIT
-    totals["object_store_memory"] = object_store_bytes * UNIT
     return {name: amount for name, amount in totals.items() if amount > 0 or name == CPU}

@@ -30,8 +30,9 @@ from aktisd.raylet.node import NodeLogic
 from aktisd.raylet.oom import OomCounter
 from aktisd.raylet.owner_frees import OwnerFrees
 from aktisd.raylet.publications import Fanout
-from aktisd.raylet.resources import Amounts
+from aktisd.raylet.resources import UNIT, Amounts
 from aktisd.raylet.settings import NodeSettings
+from aktisd.raylet.store_capacity import StoreCapacity
 from aktisd.raylet.template_host import TemplateHost
 
 LOG_FLUSH_S: Final = 0.05
@@ -62,6 +63,7 @@ class Raylet:
         self.gcs = GcsStream(settings.gcs_address, context.token, self, config.gcs_retry_max_ms / 1000)
         # A worker connects to the store at its birth: none is forked before the store is there.
         self.frees = OwnerFrees(settings.plasma_grpc_address, context.token, self.template.release)
+        self.store = StoreCapacity(settings.plasma_grpc_address, context.token, self._store_capacity)
         self.deaths = DeathTable(config.deaths_kept)
         self._fanout = Fanout(lambda wish: self.gcs.send(gcs_pb2.NodeUp(subscription=wish)))
         logs = config.worker_logs
@@ -165,6 +167,9 @@ class Raylet:
     def _on_tick(self) -> None:
         self._tick = None
         self.submit(m.Tick())
+
+    def _store_capacity(self, capacity_bytes: int) -> None:
+        self.submit(m.TotalChanged("object_store_memory", capacity_bytes * UNIT))
 
     # ---- instructions ----
 

@@ -20,6 +20,8 @@ from aktisd.raylet.settings import NodeSettings, node_settings
 
 REGISTER_WAIT_S: Final = 5.0
 """How long the start waits for the GCS before the daemon says that it runs without it for now."""
+STORE_WAIT_S: Final = 5.0
+"""The same for the store, whose size is a resource of the node. Both daemons start at the same time."""
 STOP_GRACE_S: Final = 1.0
 ROLES: Final = (_core.ROLE_DRIVER, _core.ROLE_WORKER, _core.ROLE_TEMPLATE)
 
@@ -52,8 +54,15 @@ class RayletService(Service):
         await self._listen(raylet, settings)
         grpc_address = await self._serve_grpc(raylet, settings)
         raylet.start()
-        context.tasks.create_task(raylet.gcs.run(), name="gcs stream")
         context.tasks.create_task(raylet.frees.run(), name="owner frees")
+        context.tasks.create_task(raylet.store.run(), name="store capacity")
+        context.set_status("connecting to the store")
+        try:
+            async with asyncio.timeout(STORE_WAIT_S):
+                await raylet.store.known.wait()
+        except TimeoutError:
+            context.log.warning("store_unreachable", address=settings.plasma_address, waited_s=STORE_WAIT_S)
+        context.tasks.create_task(raylet.gcs.run(), name="gcs stream")
         context.set_status("connecting to the GCS")
         try:
             async with asyncio.timeout(REGISTER_WAIT_S):

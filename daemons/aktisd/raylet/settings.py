@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from aktis._common.daemon import DaemonContext
 from aktis._common.ids import random_node_id, short
@@ -15,9 +14,6 @@ from aktisd.raylet.detection import Machine, node_totals
 from aktisd.raylet.resources import CPU, UNIT, Amounts
 from aktisd.raylet.template_host import TemplateCommand, template_environ
 from aktisd.raylet.workers import PoolLimits
-
-STORE_SHARE: Final = 0.3
-"""The store's default size as a share of the memory, see plasma.capacity_bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +27,7 @@ class NodeSettings:
     ip: str
     start_time_unix_ms: int
     total: Amounts
+    """All but the object store's memory, which the store tells."""
     limits: PoolLimits
     control_address: str
     grpc_address: str
@@ -45,13 +42,11 @@ def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str
     config, layout = context.config, context.layout
     node_id = random_node_id()
     hostname = socket.gethostname()
-    store_bytes = config.plasma.capacity_bytes or int(machine.memory_bytes * STORE_SHARE)
     total = node_totals(
         machine,
         num_cpus=config.raylet.num_cpus,
         num_gpus=config.raylet.num_gpus,
         memory_bytes=config.raylet.memory_bytes,
-        object_store_bytes=store_bytes,
         custom=config.raylet.resources,
     )
     control_address = config.raylet.listen_address or f"unix:{layout.raylet_socket}"

@@ -37,15 +37,12 @@ def test_gpus(visible: str | None, gpus: int) -> None:
 
 def test_configuration_wins_over_detection() -> None:
     found = Machine(cpus=4, memory_bytes=1000, gpus=0)
-    totals = node_totals(
-        found, num_cpus=0, num_gpus=2, memory_bytes=None, object_store_bytes=300, custom={"x": 1.5}
-    )
+    totals = node_totals(found, num_cpus=0, num_gpus=2, memory_bytes=None, custom={"x": 1.5})
     assert totals == {
         "CPU": 0,
         "GPU": 20_000,
         "x": 15_000,
         "memory": 7_000_000,
-        "object_store_memory": 3_000_000,
     }
 
 
