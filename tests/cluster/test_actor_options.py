@@ -46,9 +46,8 @@ def read_number(path: str) -> int:
         return int(pipe.read())
 
 
-@pytest.fixture
 def pending(tmp_path: Path) -> tuple[Path, Any]:
-    """A result that does not come before a number is written into the pipe."""
+    """Return a pipe, and a result that does not come before a number is written into it."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     return pipe, read_number.remote(str(pipe))
@@ -76,8 +75,8 @@ def test_a_kill_that_allows_a_restart_is_final_for_an_actor_without_any() -> Non
         aktis.get(counter.add.remote())
 
 
-def test_calls_wait_for_those_before_them(pending: tuple[Path, Any]) -> None:
-    pipe, number = pending
+def test_calls_wait_for_those_before_them(tmp_path: Path) -> None:
+    pipe, number = pending(tmp_path)
     counter = Counter.remote()
     first, second = counter.add.remote(number), counter.add.remote()
     assert aktis.wait([second], timeout=0.2) == ([], [second])
@@ -85,8 +84,8 @@ def test_calls_wait_for_those_before_them(pending: tuple[Path, Any]) -> None:
     assert aktis.get([first, second]) == [10, 11]
 
 
-def test_calls_pass_those_that_wait_for_arguments_if_they_may(pending: tuple[Path, Any]) -> None:
-    pipe, number = pending
+def test_calls_pass_those_that_wait_for_arguments_if_they_may(tmp_path: Path) -> None:
+    pipe, number = pending(tmp_path)
     counter = Counter.options(allow_out_of_order_execution=True).remote()
     first, second = counter.add.remote(number), counter.add.remote()
     assert aktis.get(second) == 1
