@@ -168,6 +168,7 @@ class ActorClass(Generic[T]):
             max_pending_calls=shape.max_pending_calls,
             handle=shape.encode(),
             label_selector=options.get("label_selector", {}),
+            runtime_env_hash=session.environments.resolve(options.get("runtime_env")),
         )
         self._session = session
         session.bound.add(self)

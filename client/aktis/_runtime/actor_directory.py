@@ -26,11 +26,17 @@ from aktis._runtime.actor_table import (
     Resubmit,
     Stage,
 )
-from aktis._runtime.causes import describe_death
+from aktis._runtime.causes import describe_death, setup_failure
 from aktis._runtime.control import Control, ControlError
 from aktis._runtime.errands import Errands
 from aktis._runtime.errors import decode_error, encode_error
-from aktis.exceptions import ActorDiedError, ActorUnavailableError, AktisError, LocalRayletDiedError
+from aktis.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    AktisError,
+    LocalRayletDiedError,
+    RuntimeEnvSetupError,
+)
 
 CHANNEL: Final = "actors"
 READY_METHOD: Final = "__aktis_ready__"
@@ -280,6 +286,8 @@ class ActorDirectory:
         """The exception of calls to a dead actor."""
         actor = self._last.get(actor_id)
         cause = actor.death_cause if actor is not None else None
+        if cause is not None and cause.kind == common_pb2.DeathCause.RUNTIME_ENV_FAILED:
+            return RuntimeEnvSetupError(f"{self._title(actor_id)}: {setup_failure(cause.message)}")
         text = f"{self._title(actor_id)} is dead: {describe_death(cause)}"
         origin = decode_error(cause.error) if cause is not None and cause.error else None
         if origin is not None:

@@ -74,7 +74,6 @@ class ActorShape:
     max_pending_calls: int = -1
     out_of_order: bool = False
     name: str = ""
-    env_vars: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Serialize; read by `decode` in processes of the same job, or by who gets the actor by its name."""
@@ -122,7 +121,6 @@ def shape_of(cls: type, options: Mapping[str, Any]) -> ActorShape:
         max_pending_calls=options.get("max_pending_calls", -1),
         out_of_order=options.get("allow_out_of_order_execution", False),
         name=options.get("name", ""),
-        env_vars=dict(options.get("runtime_env", {}).get("env_vars", {})),
     )
 
 

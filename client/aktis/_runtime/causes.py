@@ -28,6 +28,11 @@ def describe_death(cause: common_pb2.DeathCause | None) -> str:
     return text
 
 
+def setup_failure(reason: str) -> str:
+    """Return what the exception of a runtime environment that could not be set up says."""
+    return f"the runtime environment could not be set up: {reason}"
+
+
 def _sentence(cause: common_pb2.DeathCause) -> str:
     if cause.kind == _KINDS.EXITED:
         how = f"it exited with code {cause.exit_code}"

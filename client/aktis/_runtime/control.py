@@ -91,10 +91,18 @@ class Control:
         reply = self.gcs("KvGet", request, gcs_pb2.KvGetReply)
         return reply.value if reply.found else None
 
-    def kv_put(self, namespace: str, key: bytes, value: bytes, *, overwrite: bool) -> bool:
+    def kv_put(
+        self,
+        namespace: str,
+        key: bytes,
+        value: bytes,
+        *,
+        overwrite: bool,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> bool:
         """Store a value; False when there is one already and it was not overwritten."""
         request = gcs_pb2.KvPutRequest(namespace=namespace, key=key, value=value, overwrite=overwrite)
-        return self.gcs("KvPut", request, gcs_pb2.KvPutReply).added
+        return self.gcs("KvPut", request, gcs_pb2.KvPutReply, timeout_s).added
 
     def actor(self, actor_id: bytes) -> gcs_pb2.Actor | None:
         """Return the state of an actor, None when the cluster does not know it."""

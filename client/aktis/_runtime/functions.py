@@ -7,8 +7,8 @@ same share it.
 import hashlib
 import pickle
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aktis._core import ObjectRef, collect_references
@@ -28,7 +28,6 @@ class Exported:
     value: Any
     max_calls: int = 0
     """Calls after which the worker ends; 0: without limit."""
-    env_vars: Mapping[str, str] = field(default_factory=dict)
 
 
 class FunctionStore:

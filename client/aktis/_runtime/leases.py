@@ -115,6 +115,12 @@ class LeasePolicy:
         state.warned = explanation
         return [Warn(infeasible_warning(f"Tasks of {state.cls.function_name}", explanation))]
 
+    def failed(self, class_key: int) -> None:
+        """The raylet has dropped the request of a class."""
+        state = self._classes.get(class_key)
+        if state is not None:
+            state.wanted = 0
+
     def class_keys(self) -> list[int]:
         """Every class there is."""
         return list(self._classes)

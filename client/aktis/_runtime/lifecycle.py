@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aktis import _core
 from aktis._runtime import current
-from aktis._runtime.options import check_runtime_env
+from aktis._runtime.environments.check import check_runtime_env
 
 if TYPE_CHECKING:
     from aktis._runtime.session import Session

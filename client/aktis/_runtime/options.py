@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from aktis._runtime.environments.check import check_runtime_env
+
 Check = Callable[[str, Any], None]
 
 MAX_NUM_RETURNS: Final = 65_535
@@ -124,21 +126,6 @@ def _groups(name: str, value: Any) -> None:
     for key, limit in value.items():
         _name(f"{name} key", key)
         _integer(1)(f"{name}[{key!r}]", limit)
-
-
-def check_runtime_env(name: str, value: Any) -> None:
-    """Accept what a runtime environment may hold so far."""
-    if not isinstance(value, Mapping):
-        raise _type_error(name, "a dict", value)
-    for key in value:
-        if key != "env_vars":
-            raise ValueError(f"option {name!r}: unknown or unsupported key {key!r}; valid ones: ['env_vars']")
-    variables = value.get("env_vars", {})
-    if not isinstance(variables, Mapping):
-        raise _type_error(f"{name}['env_vars']", "a dict of str by str", variables)
-    for key, item in variables.items():
-        if not isinstance(key, str) or not isinstance(item, str):
-            raise TypeError(f"option {name!r}: env_vars must map str to str, got {key!r}: {item!r}")
 
 
 # None stands for the default everywhere.

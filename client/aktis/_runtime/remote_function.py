@@ -127,8 +127,7 @@ class RemoteFunction(Generic[P, R]):
     def _export(self, session: "Session") -> bytes:
         from aktis._runtime.functions import Exported
 
-        environment = self._options.get("runtime_env", {}).get("env_vars", {})
-        exported = Exported(self._function, self._options.get("max_calls", 0), environment)
+        exported = Exported(self._function, self._options.get("max_calls", 0))
         return session.functions.export(exported, f"the function {_name_of(self._function)}")
 
     def _class_key(self, session: "Session") -> int:
@@ -141,6 +140,7 @@ class RemoteFunction(Generic[P, R]):
             _name_of(self._function),
             resources,
             self._options.get("label_selector", {}),
+            session.environments.resolve(self._options.get("runtime_env")),
         )
 
     def __getstate__(self) -> dict[str, Any]:

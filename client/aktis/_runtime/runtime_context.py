@@ -1,11 +1,14 @@
 """``get_runtime_context()``: where the calling code runs, and as what."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aktis._core import ROLE_DRIVER
 from aktis._runtime import current, execution
 from aktis._runtime.session import Session
+
+if TYPE_CHECKING:
+    from aktis.runtime_env import RuntimeEnv
 
 
 class RuntimeContext:
@@ -85,6 +88,17 @@ class RuntimeContext:
         if execution.actor is None:
             raise RuntimeError("this code does not run in an actor")
         return execution.actor
+
+    @property
+    def runtime_env(self) -> "RuntimeEnv":
+        """The runtime environment of the calling driver, task or actor: what it asked for and inherited."""
+        from aktis.runtime_env import from_environment
+
+        return from_environment(self._session.environments.own)
+
+    def get_runtime_env_string(self) -> str:
+        """Return the runtime environment as JSON."""
+        return self.runtime_env.serialize()
 
     def is_canceled(self) -> bool:
         """Whether somebody asked to cancel the running task; for code that ends itself at a good moment."""

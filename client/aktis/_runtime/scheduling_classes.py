@@ -23,15 +23,16 @@ class SchedulingClasses:
         function_name: str,
         resources: ResourceSet,
         label_selector: dict[str, str],
+        runtime_env_hash: str = "",
     ) -> int:
         """Return the number of a class, making it known to the policy when it is new."""
         amounts = tuple(sorted(resources.items()))
         labels = tuple(sorted(label_selector.items()))
-        identity = (function_id, amounts, labels)
+        identity = (function_id, amounts, labels, runtime_env_hash)
         with self._lock:
             number = self._known.get(identity)
             if number is None:
                 number = next(self._numbers)
-                policy.add_class(SchedulingClass(number, function_name, amounts, labels))
+                policy.add_class(SchedulingClass(number, function_name, amounts, labels, runtime_env_hash))
                 self._known[identity] = number
         return number

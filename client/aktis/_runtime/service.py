@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aktis import _core
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
-from aktis._runtime.causes import describe_death
+from aktis._runtime.causes import describe_death, setup_failure
 from aktis._runtime.current import EVENT_HANDLE_DROPPED, EVENT_STOP
 from aktis._runtime.errors import decode_error, encode_error
 from aktis._runtime.leases import Instruction, LeasePolicy, Request, Return, Warn
@@ -26,6 +26,7 @@ from aktis.exceptions import (
     ObjectLostError,
     OutOfMemoryError,
     OwnerDiedError,
+    RuntimeEnvSetupError,
     TaskCancelledError,
     WorkerCrashedError,
 )
@@ -61,6 +62,7 @@ class Service:
         self.on_control: dict[str, Callable[[Any], None]] = {
             "leases_granted": self._leases_granted,
             "leases_pending": self._leases_pending,
+            "leases_failed": self._leases_failed,
             "lease_lost": self._lease_lost,
             "reclaim_idle": self._reclaim_idle,
             "publication": self._publication,
@@ -194,6 +196,12 @@ class Service:
 
     def _leases_pending(self, message: raylet_pb2.LeasesPending) -> None:
         self._carry_out(self.leases.pending(message.class_key, message.infeasible, message.explanation))
+
+    def _leases_failed(self, message: raylet_pb2.LeasesFailed) -> None:
+        """Workers for the class cannot be had: its queued tasks fail with the reason, later ones try anew."""
+        self.leases.failed(message.class_key)
+        error = RuntimeEnvSetupError(setup_failure(message.reason))
+        self._core.fail_class(message.class_key, encode_error(error))
 
     def _lease_lost(self, message: raylet_pb2.LeaseLost) -> None:
         self._remember_cause(message.worker_id, message.cause)

@@ -14,9 +14,10 @@ from aktis._common.paths import SessionPaths
 from aktis._proto import common_pb2, raylet_pb2
 from aktis._runtime.actor_directory import ActorDirectory
 from aktis._runtime.control import Control, ControlError
+from aktis._runtime.environments.store import EnvironmentStore
 from aktis._runtime.errands import Errands
 from aktis._runtime.functions import FunctionStore
-from aktis._runtime.job import KV_NAMESPACE, JobConfig
+from aktis._runtime.job import KV_NAMESPACE, JobConfig, JobPlace
 from aktis._runtime.refs import Watchers
 from aktis._runtime.scheduling_classes import SchedulingClasses
 from aktis._runtime.serialization import fetch_timed_out, load_error, serialize, store_full
@@ -57,12 +58,14 @@ class Session:
         self.errands = Errands()
         self.watchers = Watchers(self.core)
         self.functions = FunctionStore(self.control, self._publish_job)
+        self.environments = EnvironmentStore(self.control, self.functions)
         self.classes = SchedulingClasses()
         self.actors = ActorDirectory(self.core, self.control, self.errands)
         self.service = Service(self)
         self.node = raylet_pb2.NodeFacts()
         self.job_id = bytes(4)
         self.job: JobConfig | None = None
+        self.place = JobPlace()
         self.address = ""
         # They live as long as the program and would keep the core, and with it the store's memory, mapped.
         self.bound: weakref.WeakSet[Bound] = weakref.WeakSet()
@@ -107,7 +110,7 @@ class Session:
             if data is None:
                 raise AktisError(f"job {self.job_id.hex()} is not known to the cluster any more")
             job = JobConfig.decode(data)
-            job.adopt()
+            job.adopt(self.place)
             self.job = job
         return self.job
 
@@ -154,12 +157,13 @@ def connect_driver(
                 f"the cluster at {raylet_address} did not accept this program: {error}"
             ) from error
         session.join(registered.node, registered.job.job_id)
-        session.job = JobConfig.of_this_process(registered.job.namespace, runtime_env.get("env_vars", {}))
+        session.job = JobConfig.of_this_process(registered.job.namespace)
         if log_to_driver:
             from aktis._runtime.logs import print_batch
 
             session.service.on_control["log_batch"] = print_batch
         session.control.notify(subscribe=raylet_pb2.Subscribe(channel="errors"))
+        session.environments.begin(runtime_env)
     except BaseException:
         session.core.close()
         raise

@@ -60,10 +60,8 @@ class ActorProcess:
     def run_forever(self) -> None:
         """Construct the instance, tell the raylet, serve calls until the process ends."""
         session, order = self._session, self._order
-        session.set_job(order.spec.job_id)
         execution.actor = self._facts
         self._core.set_actor(order.spec.actor_id)
-        os.environ.update(self.shape.env_vars)
         if self.shape.is_async:
             self._loop = _AsyncCalls(session, self._facts)
         elif self.shape.max_concurrency > 1 or self.shape.concurrency_groups:

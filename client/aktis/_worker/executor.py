@@ -10,12 +10,11 @@ from typing import Any, Protocol
 from aktis._core import Core, Task
 from aktis._runtime.errors import encode_error, task_failure
 from aktis._runtime.execution import per_thread
-from aktis._runtime.functions import Exported
 from aktis._runtime.session import Session
 from aktis._worker.exit import ActorExit, leave
 from aktis._worker.interrupts import MainInterrupts
 from aktis._worker.streams import run_generator
-from aktis.exceptions import TaskCancelledError
+from aktis.exceptions import RuntimeEnvSetupError, TaskCancelledError
 
 _WAIT_S = 3600.0
 _EMPTY: tuple[Any, ...] = ()
@@ -50,6 +49,9 @@ def split_returns(task: Task, result: Any) -> tuple[Any, ...]:
 
 def fail(core: Core, task: Task, error: BaseException, *, cancelled: bool) -> None:
     """End a task with an exception that its function raised."""
+    if isinstance(error, RuntimeEnvSetupError):
+        core.fail(task, encode_error(error), False, str(error)[:1024])
+        return
     if cancelled or isinstance(error, TaskCancelledError):
         own = TaskCancelledError(task.task_id.hex())
         core.fail(task, encode_error(own), True)
@@ -111,6 +113,8 @@ class PlainExecutor:
         self._runner = TaskRunner(session, self.interrupts)
         self._functions: dict[bytes, Callable[..., Any]] = {}
         self._calls_left: dict[bytes, int] = {}
+        self.broken: RuntimeEnvSetupError | None = None
+        """Why nothing can be run here."""
         self.leaving: Callable[[], None] | None = None
         """Set by another thread to be called between two tasks."""
 
@@ -137,14 +141,14 @@ class PlainExecutor:
 
         The first one brings the job's settings along.
         """
+        if self.broken is not None:
+            raise self.broken
         session = self._session
         if session.job_id != task.job_id:
             session.set_job(task.job_id)
         session.require_job()
         exported = session.functions.load(task.function_id)
         function: Callable[..., Any] = exported.value
-        if exported.env_vars:
-            function = with_environment(exported)
         if exported.max_calls:
             self._calls_left[task.function_id] = exported.max_calls
         self._functions[task.function_id] = function
@@ -162,24 +166,6 @@ class PlainExecutor:
             self._core.drain_executor()
             message = "it has run a function with max_calls as often as that allows"
             leave(self._session, common_pb2.DeathCause(kind=common_pb2.DeathCause.INTENDED, message=message))
-
-
-def with_environment(exported: Exported) -> Callable[..., Any]:
-    """Return the function with its ``env_vars`` set while it runs."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        before = {name: os.environ.get(name) for name in exported.env_vars}
-        os.environ.update(exported.env_vars)
-        try:
-            return exported.value(*args, **kwargs)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
-
-    return run
 
 
 def exit_code_of(end: SystemExit) -> int:

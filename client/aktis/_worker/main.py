@@ -14,9 +14,11 @@ from aktis._runtime.lifecycle import adopt_session
 from aktis._runtime.session import Session
 from aktis._worker.actor_executor import ActorProcess
 from aktis._worker.devices import Devices
+from aktis._worker.environment import enter, give_up
 from aktis._worker.executor import PlainExecutor
 from aktis._worker.exit import leave
 from aktis._worker.start import WorkerStart
+from aktis.exceptions import RuntimeEnvSetupError
 
 REGISTER_TIMEOUT_S = 20.0
 
@@ -32,6 +34,7 @@ def run(start: WorkerStart) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     session = Session(ROLE_WORKER, start.worker_id, start.raylet_address, start.token)
+    session.place = start.place
     adopt_session(session)
     session.join(_node_facts(start), bytes(4))
     worker = _Worker(session)
@@ -59,7 +62,7 @@ class _Worker:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._devices = Devices()
-        self._orders: queue.SimpleQueue[raylet_pb2.RunActor | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[raylet_pb2.RunActor | raylet_pb2.AssignLease] = queue.SimpleQueue()
         self._assigned = False
         self._said_that_it_stays = False
         self._plain: PlainExecutor | None = None
@@ -79,15 +82,25 @@ class _Worker:
 
     def serve(self) -> None:
         """Wait for the first assignment: tasks, or to become an actor. A worker is only ever one of them."""
-        order = self._orders.get()
-        if order is None:
-            self._plain = PlainExecutor(self._session)
-            self._session.core.set_accepting(True)
-            self._plain.run_forever()
+        session, order = self._session, self._orders.get()
+        if isinstance(order, raylet_pb2.AssignLease):
+            plain = PlainExecutor(session)
+            try:
+                enter(session, order.runtime_env_hash)
+            except RuntimeEnvSetupError as error:
+                plain.broken = error
+            self._plain = plain
+            session.core.set_accepting(True)
+            plain.run_forever()
             return
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._devices.apply(order.spec.resources, order.devices)
-        self._actor = ActorProcess(self._session, order)
+        session.set_job(order.spec.job_id)
+        try:
+            enter(session, order.spec.runtime_env_hash)
+        except RuntimeEnvSetupError as error:
+            give_up(session, order, error)
+        self._actor = ActorProcess(session, order)
         self._actor.run_forever()
 
     def _assign_lease(self, message: raylet_pb2.AssignLease) -> None:
@@ -96,7 +109,7 @@ class _Worker:
         self._devices.apply(message.resources, message.devices)
         if not self._assigned:
             self._assigned = True
-            self._orders.put(None)
+            self._orders.put(message)
 
     def _run_actor(self, message: raylet_pb2.RunActor) -> None:
         self._assigned = True

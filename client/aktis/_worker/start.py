@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from aktis._runtime.job import JobPlace
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerStart:
@@ -30,3 +32,4 @@ class WorkerStart:
     stderr_path: str
     token: str = field(repr=False)
     """The cluster's shared secret for handshakes."""
+    place: JobPlace = field(default_factory=JobPlace)

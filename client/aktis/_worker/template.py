@@ -23,9 +23,11 @@ from typing import Final
 
 from aktis import _core
 from aktis._proto import raylet_pb2
+from aktis._runtime.job import JobPlace
 from aktis._worker.start import WorkerStart
 
 PRELOADED: Final = ("numpy", "aktis._runtime.pickler")
+ENTRY_POINT: Final = "aktis._worker.main:run"
 FORKS_PER_REPORT: Final = 16
 """A long batch is reported in parts: the raylet watches the first workers while the last are forked."""
 MAX_MESSAGE_BYTES: Final = 1 << 20
@@ -49,6 +51,13 @@ class TemplateOptions:
     sockets_dir: str
     plasma: str
     entry_point: str
+    template_id: bytes = b""
+    """By which the raylet recognizes the process that it started."""
+    environment: str = ""
+    """The runtime environment that it serves; empty for the common template."""
+    working_dir: str = ""
+    import_path: tuple[str, ...] = ()
+    own_interpreter: bool = False
 
 
 class ProtocolError(Exception):
@@ -77,7 +86,7 @@ class Template:
         self._socket.connect(self._options.raylet.removeprefix("unix:"))
         hello = _core.encode_hello(
             role=_core.ROLE_TEMPLATE,
-            sender=os.urandom(16),
+            sender=self._options.template_id or os.urandom(16),
             node=self._options.node_id,
             token=self._token,
             pid=os.getpid(),
@@ -188,6 +197,12 @@ class Template:
             stdout_path=stdout_path,
             stderr_path=stderr_path,
             token=self._token,
+            place=JobPlace(
+                self._options.environment,
+                self._options.working_dir,
+                self._options.import_path,
+                self._options.own_interpreter,
+            ),
         )
 
     def _reap(self) -> None:
@@ -288,7 +303,10 @@ def _parse(argv: Sequence[str] | None) -> TemplateOptions:
     parser = argparse.ArgumentParser(prog="aktis-template", description="Fork worker processes for a raylet.")
     for name in ("--raylet", "--token-file", "--node-id", "--session-dir", "--sockets-dir", "--plasma"):
         parser.add_argument(name, required=True)
-    parser.add_argument("--entry-point", default="aktis._worker.main:run")
+    parser.add_argument("--entry-point", default=ENTRY_POINT)
+    for name in ("--template-id", "--environment", "--working-dir", "--import-path"):
+        parser.add_argument(name, default="")
+    parser.add_argument("--own-interpreter", action="store_true")
     found = parser.parse_args(argv)
     return TemplateOptions(
         raylet=found.raylet,
@@ -298,17 +316,42 @@ def _parse(argv: Sequence[str] | None) -> TemplateOptions:
         sockets_dir=found.sockets_dir,
         plasma=found.plasma,
         entry_point=found.entry_point,
+        template_id=bytes.fromhex(found.template_id),
+        environment=found.environment,
+        working_dir=found.working_dir,
+        import_path=tuple(part for part in found.import_path.split(os.pathsep) if part),
+        own_interpreter=found.own_interpreter,
     )
+
+
+def _import_all(entry_point: str) -> Callable[[WorkerStart], int]:
+    run_worker = load_entry_point(entry_point)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    return run_worker
+
+
+def _enter(options: TemplateOptions) -> None:
+    """Go where the environment's code is. After our own imports, which nothing in it may replace."""
+    if options.working_dir:
+        os.chdir(options.working_dir)
+    if options.import_path:
+        sys.path[:0] = options.import_path
+        given = [path for path in (os.environ.get("PYTHONPATH"),) if path]
+        os.environ["PYTHONPATH"] = os.pathsep.join([*options.import_path, *given])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Import, connect, serve; returns the exit status."""
-    options = _parse(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    if list(arguments) == ["--check"]:  # whether this interpreter, as it is here, can be a template
+        _import_all(ENTRY_POINT)
+        return 0
+    options = _parse(arguments)
     faulthandler.enable(sys.stderr)
     token = options.token_file.read_text().strip()
-    run_worker = load_entry_point(options.entry_point)
-    for name in PRELOADED:
-        importlib.import_module(name)
+    run_worker = _import_all(options.entry_point)
+    _enter(options)
     template = Template(options, token, run_worker)
     template.connect()
     _check_single_threaded()

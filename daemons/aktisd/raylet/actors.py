@@ -5,11 +5,13 @@ actor takes its resources when it is wanted and keeps them until its process is 
 process can never share a device with its successor.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from aktis._proto import gcs_pb2
 
 from aktisd.raylet.causes import Cause, Kind, cause
+from aktisd.raylet.environments.machine import Environments
 from aktisd.raylet.history import History
 from aktisd.raylet.messages import ActorReady, ActorUnwanted, ActorWanted, Instruction, ReportActor, RunActor
 from aktisd.raylet.resources import Allocation, Ledger
@@ -32,11 +34,15 @@ class LocalActor:
 class ActorTable:
     """See the module."""
 
-    def __init__(self, ledger: Ledger, pool: WorkerPool, outbox: list[Instruction]) -> None:
+    def __init__(
+        self, ledger: Ledger, pool: WorkerPool, environments: Environments, outbox: list[Instruction]
+    ) -> None:
         self._ledger = ledger
         self._pool = pool
+        self._environments = environments
         self._outbox = outbox
         self._waiting: dict[bytes, LocalActor] = {}
+        self._lines: dict[str, dict[bytes, LocalActor]] = {}  # the waiting ones by runtime environment
         self._running: dict[bytes, LocalActor] = {}
         self._by_token: dict[int, LocalActor] = {}
         self._history = History()
@@ -45,6 +51,19 @@ class ActorTable:
     def waiting(self) -> int:
         """How many actors wait for a process."""
         return len(self._waiting)
+
+    def needs(self) -> Counter[str]:
+        """How many processes they need that could be started now, by template."""
+        counts: Counter[str] = Counter()
+        for environment, line in self._lines.items():
+            template = self._environments.template(environment)
+            if template is not None:
+                counts[template] += len(line)
+        return counts
+
+    def waits_for(self, environment: str) -> bool:
+        """Whether an actor waits for a process with this runtime environment."""
+        return environment in self._lines
 
     def wanted(self, event: ActorWanted, now: float) -> None:
         """The GCS placed an actor here; the same message may come again after a reconnection."""
@@ -65,28 +84,51 @@ class ActorTable:
                 why=cause(Kind.UNSCHEDULABLE, f"the node has too little {', '.join(sorted(lacking))} free"),
             )
             return
-        self._waiting[actor_id] = LocalActor(event.spec, event.incarnation, allocation)
+        actor = self._waiting[actor_id] = LocalActor(event.spec, event.incarnation, allocation)
+        environment = event.spec.runtime_env_hash
+        self._lines.setdefault(environment, {})[actor_id] = actor
+        self._environments.want(environment, event.spec.job_id, now)
         self._history.add(actor_id, now, f"wanted, incarnation {event.incarnation}")
 
     def place(self, now: float) -> None:
-        """Give fresh workers to actors that wait, in the order in which they came."""
-        while self._waiting and (worker := self._pool.take_fresh()) is not None:
-            actor_id = next(iter(self._waiting))
-            actor = self._waiting.pop(actor_id)
-            spec = actor.spec
-            self._pool.become_actor(
-                worker, actor_id, spec.job_id, actor.allocation, detached=spec.detached, now=now
-            )
-            worker.label = spec.name or spec.class_name
-            actor.worker = worker
-            self._running[actor_id] = self._by_token[worker.token] = actor
-            self._outbox.append(RunActor(worker.token, spec, actor.incarnation, actor.allocation.devices()))
-            self._history.add(actor_id, now, f"given to pid {worker.pid}")
+        """Give fresh workers to actors that wait, of each environment in the order in which they came."""
+        for environment, line in list(self._lines.items()):
+            template = self._environments.template(environment)
+            while template is not None and line and (worker := self._pool.take_fresh(template)) is not None:
+                self._give(next(iter(line.values())), worker, now)
 
-    def cannot_start(self, why: Cause, now: float) -> None:
-        """No process can be started at the moment: those who wait are told the reason rather than hang."""
-        for actor in list(self._waiting.values()):
-            self._drop_waiting(actor, why, now)
+    def _give(self, actor: LocalActor, worker: Worker, now: float) -> None:
+        spec = actor.spec
+        self._leave_line(actor)
+        self._pool.become_actor(
+            worker,
+            spec.actor_id,
+            spec.job_id,
+            actor.allocation,
+            detached=spec.detached,
+            now=now,
+            environment=spec.runtime_env_hash,
+        )
+        worker.label = spec.name or spec.class_name
+        actor.worker = worker
+        self._running[spec.actor_id] = self._by_token[worker.token] = actor
+        self._outbox.append(RunActor(worker.token, spec, actor.incarnation, actor.allocation.devices()))
+        self._history.add(spec.actor_id, now, f"given to pid {worker.pid}")
+
+    def cannot_start(self, template: str, why: Cause, now: float) -> None:
+        """No process can be started from a template at the moment.
+
+        Those who wait are told the reason rather than hang.
+        """
+        for environment, line in list(self._lines.items()):
+            if self._environments.template(environment) == template:
+                for actor in list(line.values()):
+                    self._drop_waiting(actor, why, now)
+
+    def environment_failed(self, environment: str, reason: str, now: float) -> None:
+        """Actors that wait for a process with it cannot be."""
+        for actor in list(self._lines.get(environment, {}).values()):
+            self._drop_waiting(actor, cause(Kind.RUNTIME_ENV_FAILED, reason), now)
 
     def ready(self, event: ActorReady, now: float) -> None:
         """The process has run the constructor."""
@@ -147,6 +189,9 @@ class ActorTable:
     def validate(self) -> None:
         """Check the tables against one another."""
         assert not self._waiting.keys() & self._running.keys()
+        in_lines = {actor_id for line in self._lines.values() for actor_id in line}
+        assert in_lines == self._waiting.keys()
+        assert all(self._lines.values())
         for actor in self._waiting.values():
             assert actor.worker is None
             assert not actor.alive
@@ -165,10 +210,17 @@ class ActorTable:
             self._pool.end(actor.worker, why, now, force=force, graceful=graceful)
 
     def _drop_waiting(self, actor: LocalActor, why: Cause, now: float) -> None:
-        del self._waiting[actor.spec.actor_id]
+        self._leave_line(actor)
         self._ledger.release(actor.allocation)
         self._report(actor.spec.actor_id, actor.incarnation, Report.DIED, why=why)
         self._history.add(actor.spec.actor_id, now, f"dropped before it had a process: {why.message}")
+
+    def _leave_line(self, actor: LocalActor) -> None:
+        del self._waiting[actor.spec.actor_id]
+        line = self._lines[actor.spec.runtime_env_hash]
+        del line[actor.spec.actor_id]
+        if not line:
+            del self._lines[actor.spec.runtime_env_hash]
 
     def _report(
         self,

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import grpc
 from aktis import _core
+from aktis._common.environments import is_hash
 from aktis._common.logging import get_logger
 from aktis._common.wire import WirePeer
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
@@ -167,6 +168,7 @@ class Control:
             "template_forked": (template, self._template_forked),
             "template_child_exited": (template, self._template_child_exited),
             "driver_logs": (driver, self._driver_logs),
+            "want_environment": (any_client, self._want_environment),
         }
 
     # ---- the transport's side ----
@@ -348,8 +350,15 @@ class Control:
                 job_id,
                 message.function_name[:200],
                 message.backlog,
+                environment=_environment(message.runtime_env_hash),
             )
         )
+
+    def _want_environment(
+        self, session: Session, message: raylet_pb2.WantEnvironment, request_id: int
+    ) -> None:
+        job_id = session.job_id or self._owner.job_of(session.worker_id)
+        self._owner.submit(events.EnvironmentWanted(_environment(message.runtime_env_hash), job_id))
 
     def _return_leases(self, session: Session, message: raylet_pb2.ReturnLeases, request_id: int) -> None:
         if len(message.leases) > MAX_RETURNED:
@@ -439,3 +448,9 @@ class Control:
 
     def _driver_logs(self, session: Session, message: raylet_pb2.DriverLogs, request_id: int) -> None:
         session.wants_logs = message.enabled
+
+
+def _environment(name: str) -> str:
+    if name and not is_hash(name):
+        raise ProtocolError(f"{name[:80]!r} is not the hash of a runtime environment")
+    return name

@@ -1,6 +1,6 @@
 """The scheduler's tables: what clients want, what they hold, the scratch pad of one dispatch. Pure data."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from aktisd.raylet.messages import GrantedLease
@@ -28,6 +28,7 @@ class Demand:
     passed_over: int = 0
     """Grants made to others while it did not fit."""
     hold_until: float = 0.0
+    environment: str = ""
 
     @property
     def key(self) -> DemandKey:
@@ -81,8 +82,8 @@ class Round:
     """The scratch pad of one dispatch."""
 
     headroom: Headroom
-    spare: int
-    starts: int = 0
+    starts: Counter[str] = field(default_factory=Counter)
+    """Workers that are to be started, by template."""
     turns: dict[bytes, Turn] = field(default_factory=dict)
     grants: dict[DemandKey, list[GrantedLease]] = field(default_factory=dict)
     reserved: dict[DemandKey, int] = field(default_factory=dict)

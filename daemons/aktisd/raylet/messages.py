@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from aktis._common.environments import Environment
 from aktis._proto import common_pb2, gcs_pb2
 
 from aktisd.raylet.resources import Amounts
@@ -45,6 +46,8 @@ class LeasesRequested:
     name: str
     backlog: int = 0
     labels: Mapping[str, str] | None = None
+    environment: str = ""
+    """Hash of the runtime environment; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,42 @@ class WorkerDied:
 
 @dataclass(frozen=True, slots=True)
 class TemplateLost:
-    """The template died: forks that it had not confirmed will never come."""
+    """A template died: forks that it had not confirmed will never come."""
 
+    reason: str
+    template: str = ""
+    """The environment that it serves; empty for the common one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentWanted:
+    """Somebody is about to need a runtime environment."""
+
+    name: str
+    job_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentDescribed:
+    """What an environment consists of."""
+
+    name: str
+    environment: Environment
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentPrepared:
+    """A set-up has succeeded; sizes in bytes of the entries of the cache that it uses."""
+
+    name: str
+    sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFailed:
+    """An environment cannot be had; the reason is for people and includes the tool's output."""
+
+    name: str
     reason: str
 
 
@@ -181,6 +218,10 @@ Event = (
     | ActorUnwanted
     | ActorReady
     | TotalChanged
+    | EnvironmentWanted
+    | EnvironmentDescribed
+    | EnvironmentPrepared
+    | EnvironmentFailed
     | Tick
 )
 
@@ -189,9 +230,10 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class ForkWorkers:
-    """Ask the template for one process per token."""
+    """Ask a template for one process per token."""
 
     tokens: tuple[int, ...]
+    template: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +263,7 @@ class GrantedLease:
     devices: Mapping[str, tuple[int, ...]]
     amounts: Amounts
     job_id: bytes
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +283,15 @@ class TellPending:
     class_key: int
     infeasible: bool
     explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellFailed:
+    """Tell a client that what it asks for cannot be had: its runtime environment could not be set up."""
+
+    client: bytes
+    class_key: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +338,43 @@ class ProcessEnded:
     cause: common_pb2.DeathCause
 
 
+@dataclass(frozen=True, slots=True)
+class FetchEnvironment:
+    """Ask the cluster what an environment consists of."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareEnvironment:
+    """Start the set-up of an environment."""
+
+    name: str
+    environment: Environment
+
+
+@dataclass(frozen=True, slots=True)
+class EndSetup:
+    """End a set-up that is under way; it is reported as failed with this reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndTemplate:
+    """No more workers will be forked from this template."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveCached:
+    """Remove entries of the cache; nobody uses them."""
+
+    keys: tuple[str, ...]
+
+
 Instruction = (
     ForkWorkers
     | EndWorker
@@ -297,4 +386,10 @@ Instruction = (
     | RunActor
     | ReportActor
     | ProcessEnded
+    | TellFailed
+    | FetchEnvironment
+    | PrepareEnvironment
+    | EndSetup
+    | EndTemplate
+    | RemoveCached
 )

@@ -60,7 +60,7 @@ class RayletCollector(Collector):
         counters = {
             "leases_granted": ("Leases granted.", raylet.granted_total),
             "workers_started": ("Worker processes asked for.", raylet.logic.pool.started_total),
-            "template_restarts": ("Templates that had to be replaced.", raylet.template.restarts),
+            "template_restarts": ("Templates that had to be replaced.", raylet.templates.restarts),
             "protocol_errors": ("Connections closed for what they sent.", raylet.control.protocol_errors),
             "gcs_reconnects": ("Times that the stream to the GCS broke.", raylet.gcs.reconnects),
             "log_lines_forwarded": ("Lines of workers sent to drivers.", raylet.lines.forwarded_total),

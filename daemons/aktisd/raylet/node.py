@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from aktisd.raylet.actors import ActorTable
 from aktisd.raylet.causes import Cause, Kind, cause, resolve
+from aktisd.raylet.environments.machine import EnvironmentLimits, Environments
 from aktisd.raylet.messages import (
     ActorReady,
     ActorUnwanted,
@@ -16,6 +17,10 @@ from aktisd.raylet.messages import (
     BlockedChanged,
     ClientGone,
     DriverJoined,
+    EnvironmentDescribed,
+    EnvironmentFailed,
+    EnvironmentPrepared,
+    EnvironmentWanted,
     Event,
     Forked,
     Instruction,
@@ -41,19 +46,25 @@ class NodeLogic:
     """See the module. Times are seconds of any monotonic clock, given with every event."""
 
     def __init__(
-        self, total: Amounts, limits: PoolLimits, node_name: str, new_token: Callable[[], int]
+        self,
+        total: Amounts,
+        limits: PoolLimits,
+        node_name: str,
+        new_token: Callable[[], int],
+        environment_limits: EnvironmentLimits | None = None,
     ) -> None:
         self._outbox: list[Instruction] = []
+        self.environments = Environments(environment_limits or EnvironmentLimits(), self._outbox)
         self.ledger = Ledger(total)
         self.pool = WorkerPool(limits, self._outbox, new_token)
-        self.scheduler = Scheduler(self.ledger, self.pool, self._outbox, node_name)
-        self.actors = ActorTable(self.ledger, self.pool, self._outbox)
+        self.scheduler = Scheduler(self.ledger, self.pool, self.environments, self._outbox, node_name)
+        self.actors = ActorTable(self.ledger, self.pool, self.environments, self._outbox)
         self._drivers: dict[bytes, bytes] = {}
         self._handlers: dict[type, Callable[..., None]] = {
             DriverJoined: self._driver_joined,
             ClientGone: self._client_gone,
             JobOver: self._job_over,
-            LeasesRequested: self.scheduler.request,
+            LeasesRequested: self._leases_requested,
             LeasesReturned: self._leases_returned,
             KillAsked: self._kill_asked,
             BlockedChanged: self._blocked_changed,
@@ -67,6 +78,10 @@ class NodeLogic:
             ActorUnwanted: self.actors.unwanted,
             ActorReady: self.actors.ready,
             TotalChanged: self._total_changed,
+            EnvironmentWanted: lambda e, now: self.environments.want(e.name, e.job_id, now),
+            EnvironmentDescribed: lambda e, now: self.environments.described(e.name, e.environment, now),
+            EnvironmentPrepared: lambda e, now: self.environments.prepared(e.name, dict(e.sizes), now),
+            EnvironmentFailed: lambda e, now: self.environments.failed(e.name, e.reason, now),
             Tick: self._tick,
         }
 
@@ -80,8 +95,8 @@ class NodeLogic:
 
     def deadline(self) -> float | None:
         """When a Tick is due if nothing else happens before."""
-        times = [at for at in (self.pool.deadline, self.scheduler.wake_at) if at is not None]
-        return min(times, default=None)
+        times = (self.pool.deadline, self.scheduler.wake_at, self.environments.deadline)
+        return min((at for at in times if at is not None), default=None)
 
     def close(self, why: Cause, now: float) -> list[Instruction]:
         """The raylet stops: no more processes are started, all of them end."""
@@ -102,14 +117,26 @@ class NodeLogic:
         self.pool.validate()
         self.scheduler.validate()
         self.actors.validate()
+        self.environments.validate()
 
     def _settle(self, now: float) -> None:
         """After every event: whatever can go on now goes on."""
+        self._fail_environments(now)
         self.actors.place(now)
         if self.actors.waiting and (broken := self.pool.broken(now)) is not None:
-            self.actors.cannot_start(broken, now)
+            self.actors.cannot_start("", broken, now)
         needed = self.scheduler.dispatch(now)
-        self.pool.provide(needed + self.actors.waiting, now)
+        self.pool.provide(needed + self.actors.needs(), now)
+
+    def _fail_environments(self, now: float) -> None:
+        """Who waits for an environment that cannot be had, or whose workers cannot start, is told."""
+        for name, template in list(self.environments.templates()):
+            if (broken := self.pool.broken(now, template)) is not None:
+                self.environments.failed(name, broken.message, now)
+                self.pool.template_ended(template, now)
+        for name, reason in self.environments.failures():
+            self.scheduler.environment_failed(name, reason)
+            self.actors.environment_failed(name, reason, now)
 
     # ---- clients ----
 
@@ -136,6 +163,7 @@ class NodeLogic:
     def _end_job(self, job_id: bytes, reason: str, now: float) -> None:
         why = cause(Kind.JOB_FINISHED, f"job {job_id.hex()} ended: {reason}")
         self.actors.job_over(job_id, why, now)
+        self.environments.job_over(job_id, now)
         self.scheduler.forget_weight(job_id)
         for worker in self.pool.of_job(job_id):
             if not worker.detached and not self._serves_detached(worker):
@@ -146,6 +174,11 @@ class NodeLogic:
         return holder is not None and holder.detached
 
     # ---- leases ----
+
+    def _leases_requested(self, event: LeasesRequested, now: float) -> None:
+        if event.wanted:
+            self.environments.want(event.environment, event.job_id, now)
+        self.scheduler.request(event, now)
 
     def _leases_returned(self, event: LeasesReturned, now: float) -> None:
         for lease_id in event.lease_ids:
@@ -209,10 +242,20 @@ class NodeLogic:
         self._outbox.append(ProcessEnded(worker.worker_id, worker.token, final))
 
     def _template_lost(self, event: TemplateLost, now: float) -> None:
-        self.pool.template_lost(event.reason, now)
+        self.pool.template_lost(event.template, event.reason, now)
 
     def _total_changed(self, event: TotalChanged, now: float) -> None:
         self.ledger.set_total(event.name, event.amount)
 
     def _tick(self, event: Tick, now: float) -> None:
         self.pool.tick(now)
+        for template in self.environments.tick(now, self._in_use):
+            self.pool.template_ended(template, now)
+
+    def _in_use(self, environment: str) -> bool:
+        """Whether anybody has or wants workers that are forked for an environment."""
+        return (
+            self.pool.uses(environment)
+            or self.scheduler.waits_for(environment)
+            or self.actors.waits_for(environment)
+        )

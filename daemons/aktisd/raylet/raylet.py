@@ -23,6 +23,7 @@ from aktisd.raylet import processes as proc
 from aktisd.raylet.causes import STDERR_TAIL_BYTES, Cause, Kind, cause, observed
 from aktisd.raylet.control import Control, Reply, Session
 from aktisd.raylet.deaths import DeathTable
+from aktisd.raylet.environments.host import LABEL, EnvironmentHost, LogFiles
 from aktisd.raylet.gcs_stream import GcsStream
 from aktisd.raylet.log_lines import LineSource, LogLines
 from aktisd.raylet.log_tail import LogTail
@@ -33,7 +34,7 @@ from aktisd.raylet.publications import Fanout
 from aktisd.raylet.resources import UNIT, Amounts
 from aktisd.raylet.settings import NodeSettings
 from aktisd.raylet.store_capacity import StoreCapacity
-from aktisd.raylet.template_host import TemplateHost
+from aktisd.raylet.templates import Templates
 
 LOG_FLUSH_S: Final = 0.05
 EXIT_GRACE_S: Final = 1.0
@@ -55,14 +56,14 @@ class Raylet:
         self._log = context.log
         self._loop = asyncio.get_running_loop()
         self.logic = NodeLogic(
-            settings.total, settings.limits, settings.name, lambda: secrets.randbits(63) or 1
+            settings.total, settings.limits, settings.name, _new_token, settings.environment_limits
         )
         self.control = Control(self)
         self.processes = proc.Processes(self._process_ended)
-        self.template = TemplateHost(settings.template, self._template_lost)
+        self.templates = Templates(settings.template, self._template_lost)
         self.gcs = GcsStream(settings.gcs_address, context.token, self, config.gcs_retry_max_ms / 1000)
         # A worker connects to the store at its birth: none is forked before the store is there.
-        self.frees = OwnerFrees(settings.plasma_grpc_address, context.token, self.template.release)
+        self.frees = OwnerFrees(settings.plasma_grpc_address, context.token, self.templates.release)
         self.store = StoreCapacity(settings.plasma_grpc_address, context.token, self._store_capacity)
         self.deaths = DeathTable(config.deaths_kept)
         self._fanout = Fanout(lambda wish: self.gcs.send(gcs_pb2.NodeUp(subscription=wish)))
@@ -74,6 +75,10 @@ class Raylet:
         )
         self._tail = LogTail(
             Path(settings.template.log_dir), logs.rotate_bytes, logs.rotate_keep, self._worker_lines
+        )
+        self._setup_logs = LogFiles(self._tail.follow, self._tail.finish, _new_token)
+        self.environments = EnvironmentHost(
+            settings.setup, self._gcs_call, self.submit, self.templates.add, self._setup_logs
         )
         self._paths: dict[int, tuple[str, str]] = {}
         self._old_logs: deque[str] = deque()
@@ -88,7 +93,7 @@ class Raylet:
         self.granted_total = 0
         self.deaths_total: Counter[str] = Counter()
         self._performers: dict[type, Callable[[Any], None]] = {
-            m.ForkWorkers: lambda i: self.template.fork(i.tokens),
+            m.ForkWorkers: lambda i: self.templates.fork(i.template, i.tokens),
             m.EndWorker: self._end_worker,
             m.SpareWorker: lambda i: self.processes.spare(i.token),
             m.Grant: self._grant,
@@ -98,6 +103,12 @@ class Raylet:
             m.RunActor: self._run_actor,
             m.ReportActor: lambda i: self.gcs.send(gcs_pb2.NodeUp(actor_report=i.report)),
             m.ProcessEnded: self._forget_process,
+            m.TellFailed: self._tell_failed,
+            m.FetchEnvironment: lambda i: self.environments.fetch(i.name),
+            m.PrepareEnvironment: self.environments.prepare,
+            m.EndSetup: self.environments.end_setup,
+            m.EndTemplate: lambda i: self.templates.end(i.name),
+            m.RemoveCached: lambda i: self.environments.remove(i),
         }
 
     # ---- life ----
@@ -107,12 +118,15 @@ class Raylet:
         proc.become_subreaper()
         # Not add_signal_handler: uvloop keeps SIGCHLD to itself. It runs Python's own handlers on its thread.
         signal.signal(signal.SIGCHLD, lambda _number, _frame: self._loop.call_soon(self._reap))
-        self.template.start()
+        for key, size_bytes in self.environments.start().items():
+            self.logic.environments.cache.found(key, size_bytes)
+        self.templates.start()
         self.submit(m.Tick())
 
     async def stop(self, grace_s: float) -> None:
         """End every process of this node: politely, then by force. Nothing is left."""
-        self.template.stop()
+        self.templates.stop()
+        self.environments.stop()
         for timer in (self._tick, self._log_timer, self._report_timer):
             if timer is not None:
                 timer.cancel()
@@ -121,10 +135,9 @@ class Raylet:
         self.logic.close(why, self._loop.time())
         for worker in self.logic.pool:
             self.processes.terminate(worker.token, term_after_s=0.0, kill_after_s=grace_s)
-        template_pid = self.template.pid
-        if template_pid:
+        for pid in self.templates.pids():
             # Only after the workers: it reports their ends. It has no state of its own.
-            self._loop.call_later(0.0, proc.kill_group, template_pid)
+            self._loop.call_later(0.0, proc.kill_group, pid)
         try:
             async with asyncio.timeout(grace_s + 1.0):
                 await self.processes.wait_all_gone()
@@ -186,6 +199,7 @@ class Raylet:
                 resources=common_pb2.Resources(amounts=granted.amounts),
                 devices=devices,
                 owner=address,
+                runtime_env_hash=granted.environment,
             )
             self.control.send_to(granted.worker.worker_id, Reply(assign_lease=assignment))
         self.granted_total += len(grant.leases)
@@ -197,6 +211,10 @@ class Raylet:
             class_key=pending.class_key, infeasible=pending.infeasible, explanation=pending.explanation
         )
         self.control.send_to(pending.client, Reply(leases_pending=message))
+
+    def _tell_failed(self, failed: m.TellFailed) -> None:
+        message = raylet_pb2.LeasesFailed(class_key=failed.class_key, reason=failed.reason)
+        self.control.send_to(failed.client, Reply(leases_failed=message))
 
     def _tell_lost(self, lost: m.TellLost) -> None:
         message = raylet_pb2.LeaseLost(lease_id=lost.lease_id, worker_id=lost.worker_id, cause=lost.cause)
@@ -249,17 +267,17 @@ class Raylet:
 
     def _reap(self) -> None:
         for pid, exit_code, signal_number in proc.reap():
-            if pid == self.template.pid:
-                self.template.exited(exit_code, signal_number)
-            else:
+            known = self.templates.exited(pid, exit_code, signal_number)
+            if not known and not self.environments.exited(pid, exit_code, signal_number):
                 self.processes.exited(pid, exit_code, signal_number)
 
-    def _template_lost(self, reason: str) -> None:
-        self.submit(m.TemplateLost(reason))
+    def _template_lost(self, name: str, reason: str) -> None:
+        # Later, because a template can be found lost in the middle of carrying instructions out.
+        self._loop.call_soon(self.submit, m.TemplateLost(reason, name))
 
     def template_connected(self, session: Session) -> bool:
         """A template says hello; False when it is not ours."""
-        return self.template.connected(session, session.pid)
+        return self.templates.connected(session)
 
     def children_forked(self, message: raylet_pb2.TemplateForked) -> None:
         """The template reports new workers."""
@@ -368,6 +386,11 @@ class Raylet:
         """Relay a call."""
         self.gcs.call(call.method, call.payload, worker_id, timeout_s, on_reply)
 
+    def _gcs_call(
+        self, method: str, payload: bytes, timeout_s: float, on_reply: Callable[[gcs_pb2.RelayReply], None]
+    ) -> None:
+        self.gcs.call(method, payload, b"", timeout_s, on_reply)
+
     def task_events(self, batch: common_pb2.TaskEventBatch) -> None:
         """Pass task events on."""
         self.gcs.add_task_events(batch)
@@ -414,13 +437,19 @@ class Raylet:
     # ---- logs ----
 
     def _worker_lines(self, token: int, is_stderr: bool, texts: list[str]) -> None:
-        worker = self.logic.pool.by_token(token)
-        if worker is None:
-            return
-        source = LineSource(worker.job_id, worker.worker_id, worker.pid, worker.label, is_stderr)
-        self.lines.add(source, texts, self._loop.time())
+        now = self._loop.time()
+        for source in self._line_sources(token, is_stderr):
+            self.lines.add(source, texts, now)
         if self._log_timer is None:
             self._log_timer = self._loop.call_later(LOG_FLUSH_S, self._flush_lines)
+
+    def _line_sources(self, token: int, is_stderr: bool) -> list[LineSource]:
+        """Who printed; a set-up prints for every job that asked for its environment."""
+        worker = self.logic.pool.by_token(token)
+        if worker is not None:
+            return [LineSource(worker.job_id, worker.worker_id, worker.pid, worker.label, is_stderr)]
+        name, pid = self._setup_logs.source(token) or ("", 0)
+        return [LineSource(job, b"", pid, LABEL, True) for job in self.logic.environments.jobs(name)]
 
     def _flush_lines(self) -> None:
         self._log_timer = None
@@ -528,6 +557,10 @@ class Raylet:
             self._report_version += 1
             update.version = self._report_version
             self.gcs.send_resources(update)
+
+
+def _new_token() -> int:
+    return secrets.randbits(63) or 1
 
 
 def _positive(amounts: Amounts) -> dict[str, int]:

@@ -21,11 +21,13 @@ that holds less than its share, clients of jobs that hold more are asked to give
 (``AskReclaim.excess``).
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from aktisd.raylet import fairness
 from aktisd.raylet.causes import Cause
 from aktisd.raylet.demands import Client, Demand, JobQueue, Lease, Round, Turn
+from aktisd.raylet.environments.machine import Environments
 from aktisd.raylet.history import History
 from aktisd.raylet.messages import (
     AskReclaim,
@@ -33,6 +35,7 @@ from aktisd.raylet.messages import (
     GrantedLease,
     Instruction,
     LeasesRequested,
+    TellFailed,
     TellLost,
     TellPending,
 )
@@ -48,9 +51,17 @@ QUANTUM_S = 0.05
 class Scheduler:
     """See the module."""
 
-    def __init__(self, ledger: Ledger, pool: WorkerPool, outbox: list[Instruction], node_name: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        pool: WorkerPool,
+        environments: Environments,
+        outbox: list[Instruction],
+        node_name: str,
+    ) -> None:
         self._ledger = ledger
         self._pool = pool
+        self._environments = environments
         self._outbox = outbox
         self._node_name = node_name
         self._clients: dict[bytes, Client] = {}
@@ -79,6 +90,7 @@ class Scheduler:
                 event.name,
                 event.wanted,
                 event.backlog,
+                environment=event.environment,
             )
             client.demands[event.class_key] = demand
         elif demand.amounts != event.amounts:
@@ -86,6 +98,7 @@ class Scheduler:
             # Leases of the class that are held keep the old amounts; they are counted by their allocation.
             demand.amounts, demand.told_at = event.amounts, None
         demand.wanted, demand.backlog = event.wanted, event.backlog
+        demand.environment = event.environment
         if event.wanted:
             self._job(demand.job_id).waiting.setdefault(demand.key, demand)
         else:
@@ -140,12 +153,16 @@ class Scheduler:
 
     # ---- dispatch ----
 
-    def dispatch(self, now: float) -> int:
-        """Grant what can be granted. Returns how many workers it could use beyond those that are idle."""
+    def dispatch(self, now: float) -> Counter[str]:
+        """Grant what can be granted.
+
+        Returns:
+            How many workers it could use beyond those that are idle, by template.
+        """
         self.wake_at = None
         if not any(job.waiting for job in self._jobs.values()):
-            return 0
-        round_ = Round(self._ledger.headroom(), self._pool.spare(now))
+            return Counter()
+        round_ = Round(self._ledger.headroom())
         if not self._take_turns(round_):
             self._serve_starved(round_, now)
         while (turn := self._poorest(round_)) is not None:
@@ -169,6 +186,8 @@ class Scheduler:
                 turn = round_.turns[job_id] = Turn()
                 urgent: list[Demand] = []
                 for demand in job.waiting.values():
+                    if self._environments.template(demand.environment) is None:
+                        continue
                     (urgent if self._is_urgent(demand) else turn.normal).append(demand)
                 urgent.sort(key=lambda demand: self._depth(demand.client), reverse=True)
                 turn.urgent.extend(urgent)
@@ -210,11 +229,13 @@ class Scheduler:
         if not self._ledger.fits(demand.amounts) or not round_.headroom.take(demand.amounts):
             round_.unfit[demand.key] = demand
             return False
-        worker = self._pool.take(demand.job_id)
+        template = self._environments.template(demand.environment)
+        assert template is not None, "only demands whose environment is ready take turns"
+        worker = self._pool.take(demand.job_id, demand.environment, template)
         if worker is not None:
             self._grant(demand, worker, round_, now)
-        elif round_.starts < round_.spare:
-            round_.starts += 1
+        elif self._pool.may_start(round_.starts, template, now):
+            round_.starts[template] += 1
             round_.reserved[demand.key] = round_.reserved.get(demand.key, 0) + 1
         else:
             round_.headroom.give_back(demand.amounts)
@@ -231,7 +252,7 @@ class Scheduler:
         client = self._clients[demand.client]
         client.leases[lease.lease_id] = lease
         client.asked_excess = None
-        self._pool.lease(worker, lease.lease_id, demand.job_id, allocation, now)
+        self._pool.lease(worker, lease.lease_id, demand.job_id, allocation, now, demand.environment)
         worker.label = demand.name
         job = self._jobs[demand.job_id]
         for name, amount in demand.amounts.items():
@@ -247,7 +268,13 @@ class Scheduler:
         if demand.wanted:
             job.waiting[demand.key] = demand  # to the end: the job's demands take turns
         granted = GrantedLease(
-            lease.lease_id, worker.token, worker.address, allocation.devices(), demand.amounts, demand.job_id
+            lease.lease_id,
+            worker.token,
+            worker.address,
+            allocation.devices(),
+            demand.amounts,
+            demand.job_id,
+            demand.environment,
         )
         round_.grants.setdefault(demand.key, []).append(granted)
         self._history.add(lease.lease_id, now, f"granted to {demand.client.hex()[:8]} for {demand.name}")
@@ -267,10 +294,11 @@ class Scheduler:
             poor = True
             if demand.held == 0:
                 self._tell(demand, self._why_waiting(demand))
-        if (broken := self._pool.broken(now)) is not None:
-            for demand in round_.workerless.values():
-                if demand.told_at is None:
-                    self._tell(demand, broken.message)
+        for demand in round_.workerless.values():
+            template = self._environments.template(demand.environment) or ""
+            broken = self._pool.broken(now, template)
+            if broken is not None and demand.told_at is None:
+                self._tell(demand, broken.message)
         if poor:
             self._reclaim(now)
 
@@ -285,6 +313,19 @@ class Scheduler:
             for name in sorted(self._ledger.lacking_now(demand.amounts))
         ]
         return f"waits for node {self._node_name}, where others hold {'; '.join(parts) or 'what is free'}"
+
+    def environment_failed(self, environment: str, reason: str) -> None:
+        """Whoever waits for workers with it is told, and waits no more."""
+        for job in list(self._jobs.values()):
+            for demand in [d for d in job.waiting.values() if d.environment == environment]:
+                self._outbox.append(TellFailed(demand.client, demand.class_key, reason))
+                demand.wanted = 0
+                self._unqueue(demand)
+                self._forget_if_idle(demand)
+
+    def waits_for(self, environment: str) -> bool:
+        """Whether somebody waits for workers with it."""
+        return any(d.environment == environment for job in self._jobs.values() for d in job.waiting.values())
 
     # ---- fairness ----
 

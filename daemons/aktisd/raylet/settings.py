@@ -11,6 +11,8 @@ from aktis._common.daemon import DaemonContext
 from aktis._common.ids import random_node_id, short
 
 from aktisd.raylet.detection import Machine, node_totals
+from aktisd.raylet.environments.host import SetupCommand
+from aktisd.raylet.environments.machine import EnvironmentLimits
 from aktisd.raylet.resources import CPU, UNIT, Amounts
 from aktisd.raylet.template_host import TemplateCommand, template_environ
 from aktisd.raylet.workers import PoolLimits
@@ -35,6 +37,8 @@ class NodeSettings:
     plasma_address: str
     plasma_grpc_address: str
     template: TemplateCommand
+    setup: SetupCommand
+    environment_limits: EnvironmentLimits
 
 
 def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str, str]) -> NodeSettings:
@@ -52,6 +56,8 @@ def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str
     control_address = config.raylet.listen_address or f"unix:{layout.raylet_socket}"
     plasma_address = config.plasma.listen_address or f"unix:{layout.plasma_socket}"
     log_dir = layout.log_dir / "workers"
+    gcs_address = config.cluster.gcs_address or f"unix:{layout.gcs_socket}"
+    environments = config.raylet.environments
     arguments = {
         "--raylet": control_address,
         "--token-file": str(config.token_file),
@@ -71,7 +77,7 @@ def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str
         limits=_limits(context, total),
         control_address=control_address,
         grpc_address=config.raylet.grpc_address or f"unix:{layout.raylet_grpc_socket}",
-        gcs_address=config.cluster.gcs_address or f"unix:{layout.gcs_socket}",
+        gcs_address=gcs_address,
         plasma_address=plasma_address,
         plasma_grpc_address=config.plasma.grpc_address or f"unix:{layout.plasma_grpc_socket}",
         template=TemplateCommand(
@@ -80,6 +86,13 @@ def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str
             log_dir=str(log_dir),
             stderr_path=str(Path(layout.log_dir) / "template.log"),
         ),
+        setup=SetupCommand(
+            cache=environments.cache_dir or layout.state_dir / "environments",
+            log_dir=log_dir,
+            gcs_address=gcs_address,
+            token_file=str(config.token_file),
+        ),
+        environment_limits=EnvironmentLimits(environments.cache_bytes, environments.idle_timeout_s),
     )
 
 

@@ -38,6 +38,8 @@ class TemplateCommand:
     environ: Mapping[str, str]
     log_dir: str
     stderr_path: str
+    executable: tuple[str, ...] = (sys.executable,)
+    """The command that stands for the interpreter."""
 
 
 class TemplateHost:
@@ -49,6 +51,7 @@ class TemplateHost:
         self._loop = asyncio.get_running_loop()
         self._log = get_logger()
         self._connection: TemplateConnection | None = None
+        self._identity = b""
         self._queued: list[int] = []
         self._released = False
         self._restart: asyncio.TimerHandle | None = None
@@ -59,8 +62,12 @@ class TemplateHost:
         self.restarts = 0
 
     def start(self) -> None:
-        """Start the process; it registers through the control socket."""
+        """Start the process; it registers through the control socket, under an identity made for it.
+
+        Not under its pid: the command may be a program that starts the interpreter.
+        """
         self._restart = None
+        self._identity = os.urandom(16)
         self._started_at = self._loop.time()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         actions = [
@@ -68,18 +75,28 @@ class TemplateHost:
             (os.POSIX_SPAWN_OPEN, 1, self._command.stderr_path, flags, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
-        self.pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "aktis._worker.template", *self._command.arguments],
-            dict(self._command.environ),
-            file_actions=actions,
-            setsid=True,
-            setsigmask=[],
-        )
+        command = self._command
+        arguments = [*command.arguments, "--template-id", self._identity.hex()]
+        try:
+            self.pid = os.posix_spawnp(
+                command.executable[0],
+                [*command.executable, "-m", "aktis._worker.template", *arguments],
+                dict(self._command.environ),
+                file_actions=actions,
+                setsid=True,
+                setsigmask=[],
+            )
+        except OSError as error:
+            self._ended(f"could not be started: {command.executable[0]}: {error.strerror}")
 
-    def connected(self, connection: TemplateConnection, pid: int) -> bool:
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process, or soon will be another one."""
+        return self.pid != 0 or self._restart is not None
+
+    def connected(self, connection: TemplateConnection, identity: bytes) -> bool:
         """A process says that it is the template. False when it is not the one that was started."""
-        if pid != self.pid or self._connection is not None:
+        if identity != self._identity or self._connection is not None:
             return False
         self._connection = connection
         self._fork_queued()
@@ -103,19 +120,22 @@ class TemplateHost:
     def exited(self, exit_code: int, signal_number: int) -> None:
         """The process is dead: start another, after a pause when it did not live long."""
         self._connection = None
-        self._queued.clear()
         self.pid = 0
         if self._stopped:
             return
-        lived_s = self._loop.time() - self._started_at
         how = f"signal {signal_number}" if signal_number else f"exit code {exit_code}"
         tail = read_tail(self._command.stderr_path, STDERR_TAIL_BYTES).strip()
-        self._log.error("template_died", how=how, lived_s=round(lived_s, 3), stderr=tail)
+        last_line = tail.splitlines()[-1] if tail else "it wrote nothing to its log"
+        self._log.error("template_died", how=how, stderr=tail)
+        self._ended(f"ended with {how}: {last_line}")
+
+    def _ended(self, how: str) -> None:
+        self._queued.clear()
+        lived_s = self._loop.time() - self._started_at
         self.restarts += 1
         self._pause_s = FIRST_PAUSE_S if lived_s >= HEALTHY_AFTER_S else min(LAST_PAUSE_S, self._pause_s * 2)
         self._restart = self._loop.call_later(self._pause_s, self.start)
-        last_line = tail.splitlines()[-1] if tail else "it wrote nothing to its log"
-        self._on_lost(f"the worker template ended with {how}: {last_line}")
+        self._on_lost(f"the worker template {how}")
 
     def _fork_queued(self) -> None:
         queued, self._queued = self._queued, []

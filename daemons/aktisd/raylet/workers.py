@@ -5,7 +5,8 @@ instructions to the outbox it was given, and is told what became of them.
 
 A worker is *fresh* until its first lease. After that it belongs to that lease's job: it is reused by that
 job only and ended with it, so that no state of one job's code is ever seen by another's. Actors only get
-fresh workers.
+fresh workers. In the same way its first lease binds it to that lease's runtime environment; those that need
+it are forked from a template of their own, which is named by the environment.
 """
 
 from collections import Counter
@@ -72,12 +73,31 @@ class Worker:
     lease_id: int = 0
     actor_id: bytes = b""
     detached: bool = False
+    template: str = ""
+    """What it was forked from; empty for the common template."""
+    environment: str = ""
+    """The runtime environment that it has taken on, empty for none."""
     allocation: Allocation | None = None
     blocked: bool = False
     label: str = ""
     intended: Cause | None = None
     may_stay: bool = False
     """It was asked to end only because it was idle, and may refuse."""
+
+
+IdleKey = tuple[bytes, str, str]
+"""Job, environment, template; the first two are empty for fresh workers."""
+
+
+@dataclass(slots=True, eq=False)
+class _Starts:
+    """How starting workers from one template goes."""
+
+    starting: int = 0
+    failures: int = 0
+    """In a row."""
+    paused_until: float = 0.0
+    last_failure: Cause | None = None
 
 
 class WorkerPool:
@@ -89,13 +109,11 @@ class WorkerPool:
         self._new_token = new_token
         self._workers: dict[int, Worker] = {}
         self._by_id: dict[bytes, Worker] = {}
-        # Idle workers per job ("" = fresh) in the order in which they became idle; the last is the warmest.
-        self._idle: dict[bytes, dict[int, Worker]] = {}
+        # In the order in which they became idle; the last is the warmest.
+        self._idle: dict[IdleKey, dict[int, Worker]] = {}
+        self._starts: dict[str, _Starts] = {"": _Starts()}  # by template
         self._counts: Counter[WorkerState] = Counter()
         self._blocked_leases = 0
-        self._failures = 0
-        self._paused_until = 0.0
-        self.last_failure: Cause | None = None
         self.deadline: float | None = None
         """When ``tick`` may have something to do; it can turn out to be too early, never too late."""
         self.started_total = 0
@@ -122,32 +140,62 @@ class WorkerPool:
         """The job's live workers."""
         return [w for w in self._workers.values() if w.job_id == job_id]
 
-    def broken(self, now: float) -> Cause | None:
-        """Why no worker can be started at the moment, or None."""
-        return self.last_failure if now < self._paused_until else None
+    def uses(self, template: str) -> bool:
+        """Whether a worker of the template is at work or about to be."""
+        busy = (_S.STARTING, _S.LEASED, _S.ACTOR)
+        return any(w.template == template and w.state in busy for w in self._workers.values())
 
-    def spare(self, now: float) -> int:
-        """How many more processes may be on their way to idleness at once, those starting now included."""
-        if self.closed or now < self._paused_until:
-            return self._counts[_S.STARTING]
-        evictable = sum(len(idle) for job, idle in self._idle.items() if job)
+    def broken(self, now: float, template: str = "") -> Cause | None:
+        """Why no worker can be started from a template at the moment, or None."""
+        starts = self._starts.get(template)
+        return starts.last_failure if starts is not None and now < starts.paused_until else None
+
+    def may_start(self, wanted: Counter[str], template: str, now: float) -> bool:
+        """Whether, besides the ``wanted`` ones by template, one more may be on its way to idleness at once.
+
+        Those that are starting already are the first to count.
+        """
+        if wanted[template] < self._starting(template):
+            return True
+        new = sum(max(0, count - self._starting(name)) for name, count in wanted.items())
+        return new < self._room(template, now)
+
+    def _starting(self, template: str) -> int:
+        starts = self._starts.get(template)
+        return starts.starting if starts is not None else 0
+
+    def _room(self, template: str, now: float) -> int:
+        """How many more processes of a template may be started."""
+        starts = self._starts.get(template)
+        if self.closed or (starts is not None and now < starts.paused_until):
+            return 0
+        evictable = sum(len(idle) for key, idle in self._idle.items() if key != (b"", "", template))
         room = self.limits.max_workers - self._task_workers() + evictable
-        return min(self.limits.max_starting, self._counts[_S.STARTING] + max(0, room))
+        return max(0, min(self.limits.max_starting - self._counts[_S.STARTING], room))
 
     # ---- using ----
 
-    def take(self, job_id: bytes) -> Worker | None:
-        """An idle worker for a lease of the job: the job's warmest, else a fresh one. It stays IDLE."""
-        return self._last_idle(job_id) or self._last_idle(b"")
+    def take(self, job_id: bytes, environment: str = "", template: str = "") -> Worker | None:
+        """An idle worker for a lease: the warmest of job and environment, else a fresh one. It stays IDLE."""
+        return self._last_idle((job_id, environment, template)) or self.take_fresh(template)
 
-    def take_fresh(self) -> Worker | None:
-        """An idle worker that has run nothing yet."""
-        return self._last_idle(b"")
+    def take_fresh(self, template: str = "") -> Worker | None:
+        """An idle worker of a template that has run nothing yet."""
+        return self._last_idle((b"", "", template))
 
-    def lease(self, worker: Worker, lease_id: int, job_id: bytes, allocation: Allocation, now: float) -> None:
+    def lease(
+        self,
+        worker: Worker,
+        lease_id: int,
+        job_id: bytes,
+        allocation: Allocation,
+        now: float,
+        environment: str = "",
+    ) -> None:
         """IDLE -> LEASED."""
         self._move(worker, WorkerState.LEASED, now)
         worker.lease_id, worker.job_id, worker.allocation = lease_id, job_id, allocation
+        worker.environment = environment
 
     def unlease(self, worker: Worker, now: float) -> None:
         """LEASED -> IDLE; the caller has released its resources."""
@@ -170,11 +218,12 @@ class WorkerPool:
         *,
         detached: bool,
         now: float,
+        environment: str = "",
     ) -> None:
         """IDLE -> ACTOR."""
         self._move(worker, WorkerState.ACTOR, now)
         worker.actor_id, worker.job_id, worker.allocation = actor_id, job_id, allocation
-        worker.detached = detached
+        worker.detached, worker.environment = detached, environment
 
     def end(
         self, worker: Worker, why: Cause | None, now: float, *, force: bool, graceful: bool = False
@@ -229,7 +278,7 @@ class WorkerPool:
         worker.worker_id = address.worker_id
         self._by_id[worker.worker_id] = worker
         if worker.state is WorkerState.STARTING:
-            self._failures = 0
+            self._starts[worker.template].failures = 0
             self._move(worker, WorkerState.IDLE, now)
         return None
 
@@ -244,24 +293,39 @@ class WorkerPool:
         self._by_id.pop(worker.worker_id, None)
         self._counts[WorkerState.DEAD] -= 1
 
-    def template_lost(self, reason: str, now: float) -> None:
-        """Forks that were asked for and not confirmed will never come."""
+    def template_lost(self, template: str, reason: str, now: float) -> None:
+        """Forks that were asked of it and not confirmed will never come."""
         for worker in self:
-            if worker.state in (WorkerState.STARTING, WorkerState.EXITING) and worker.pid == 0:
+            if worker.template != template or worker.pid != 0:
+                continue
+            if worker.state in (WorkerState.STARTING, WorkerState.EXITING):
                 self.died(worker, cause(Kind.LAUNCH_FAILED, reason), now)
+
+    def template_ended(self, template: str, now: float) -> None:
+        """No worker will be forked from it any more: those that nobody uses end."""
+        for worker in self:
+            if worker.template == template and worker.state in (_S.IDLE, _S.STARTING):
+                self._end_idle(worker, "its runtime environment is not used any more", now)
+        if template and not self._starting(template):
+            self._starts.pop(template, None)
 
     # ---- policy ----
 
-    def provide(self, needed: int, now: float) -> None:
-        """Start processes so that ``needed`` more than are idle come, and the prestarted number is kept."""
+    def provide(self, needed: Counter[str], now: float) -> None:
+        """Start processes so that, by template, ``needed`` more than are idle come.
+
+        The prestarted number is kept, too, by workers of the common template.
+        """
         ready = (
             self._counts[_S.STARTING] + self._counts[_S.IDLE] + self._counts[_S.LEASED] - self._blocked_leases
         )
-        wish = max(needed, self.limits.prestart - ready + self._counts[_S.STARTING])
-        count = min(wish, self.spare(now)) - self._counts[_S.STARTING]
-        if count > 0:
-            self._evict(count, now)
-            self._start(count, now)
+        missing = {name: count - self._starting(name) for name, count in needed.items()}
+        missing[""] = max(missing.get("", 0), self.limits.prestart - ready)
+        for template, count in missing.items():
+            count = min(count, self._room(template, now))
+            if count > 0:
+                self._evict(count, template, now)
+                self._start(count, template, now)
 
     def tick(self, now: float) -> None:
         """Deadlines: start-ups that take too long, workers idle for too long."""
@@ -273,8 +337,9 @@ class WorkerPool:
                     self.died(worker, cause(Kind.LAUNCH_FAILED, message + ": it was never forked"), now)
                 else:
                     self.end(worker, cause(Kind.LAUNCH_FAILED, message), now, force=True)
-        if now >= self._paused_until:
-            self._paused_until = 0.0
+        for starts in self._starts.values():
+            if now >= starts.paused_until:
+                starts.paused_until = 0.0
         surplus = self._task_workers() - self.limits.prestart
         for worker in self._oldest_idle():
             if surplus <= 0 or now - worker.changed_at < self.limits.idle_timeout_s:
@@ -292,12 +357,15 @@ class WorkerPool:
         for token, worker in self._workers.items():
             assert worker.token == token
             assert worker.state is not WorkerState.DEAD
-            idle = token in self._idle.get(worker.job_id, {})
+            idle = token in self._idle.get(_idle_key(worker), {})
             assert idle == (worker.state is WorkerState.IDLE), worker
             assert (worker.lease_id != 0) <= (worker.state in (_S.LEASED, _S.EXITING)), worker
             assert bool(worker.worker_id) == (self._by_id.get(worker.worker_id) is worker), worker
             if worker.state in (_S.STARTING, _S.IDLE):
                 assert worker.allocation is None, worker
+        for template, starts in self._starts.items():
+            starting = [w for w in self if w.state is _S.STARTING and w.template == template]
+            assert starts.starting == len(starting), (template, starts)
 
     # ---- inside ----
 
@@ -307,12 +375,14 @@ class WorkerPool:
         if worker.blocked:
             self.set_blocked(worker, False)
         if worker.state is WorkerState.IDLE:
-            queue = self._idle[worker.job_id]
+            queue = self._idle[_idle_key(worker)]
             del queue[worker.token]
             if not queue:
-                del self._idle[worker.job_id]
+                del self._idle[_idle_key(worker)]
+        elif worker.state is WorkerState.STARTING:
+            self._starts[worker.template].starting -= 1
         if to is WorkerState.IDLE:
-            self._idle.setdefault(worker.job_id, {})[worker.token] = worker
+            self._idle.setdefault(_idle_key(worker), {})[worker.token] = worker
             self._due(now + self.limits.idle_timeout_s)
         self._counts[worker.state] -= 1
         self._counts[to] += 1
@@ -323,15 +393,16 @@ class WorkerPool:
         self.deadline = at if self.deadline is None else min(self.deadline, at)
 
     def _find_deadline(self, surplus: bool) -> None:
-        self.deadline = self._paused_until or None
+        pauses = [starts.paused_until for starts in self._starts.values() if starts.paused_until]
+        self.deadline = min(pauses, default=None)
         for worker in self._workers.values():
             if worker.state is WorkerState.STARTING:
                 self._due(worker.changed_at + self.limits.startup_timeout_s)
             elif worker.state is WorkerState.IDLE and surplus:
                 self._due(worker.changed_at + self.limits.idle_timeout_s)
 
-    def _last_idle(self, job_id: bytes) -> Worker | None:
-        queue = self._idle.get(job_id)
+    def _last_idle(self, key: IdleKey) -> Worker | None:
+        queue = self._idle.get(key)
         return self._workers[next(reversed(queue))] if queue else None
 
     def _oldest_idle(self) -> list[Worker]:
@@ -341,36 +412,42 @@ class WorkerPool:
     def _task_workers(self) -> int:
         return self._counts[_S.STARTING] + self._counts[_S.IDLE] + self._counts[_S.LEASED]
 
-    def _evict(self, count: int, now: float) -> None:
-        """Other jobs' idle workers make room for new ones when the pool is full."""
+    def _evict(self, count: int, template: str, now: float) -> None:
+        """Idle workers that are of no use here make room for new ones when the pool is full."""
         excess = self._task_workers() + count - self.limits.max_workers
-        for worker in self._oldest_idle():
+        for worker in self._oldest_idle() if excess > 0 else []:
             if excess <= 0:
                 return
-            if worker.job_id:
-                self._end_idle(worker, "made room for another job's worker", now)
+            if _idle_key(worker) != (b"", "", template):
+                self._end_idle(worker, "made room for another job's or environment's worker", now)
                 excess -= 1
 
-    def _start(self, count: int, now: float) -> None:
+    def _start(self, count: int, template: str, now: float) -> None:
         tokens = []
         for _ in range(count):
             token = self._new_token()
-            self._workers[token] = Worker(token, now)
+            self._workers[token] = Worker(token, now, template=template)
             tokens.append(token)
+        self._starts.setdefault(template, _Starts()).starting += count
         self._counts[WorkerState.STARTING] += count
         self.started_total += count
         self._due(now + self.limits.startup_timeout_s)
-        self._outbox.append(ForkWorkers(tuple(tokens)))
+        self._outbox.append(ForkWorkers(tuple(tokens), template))
 
     def _failed_to_start(self, worker: Worker, seen: Cause, now: float) -> None:
         if worker.intended is not None and worker.intended.kind != Kind.LAUNCH_FAILED:
             return  # ended on purpose before it had registered
-        self._failures += 1
+        starts = self._starts.setdefault(worker.template, _Starts())
+        starts.failures += 1
         failure = worker.intended or seen
         last_words = seen.stderr_tail.strip().rpartition("\n")[2]
         message = f"a worker could not be started: {failure.message}" + (last_words and f": {last_words}")
-        self.last_failure = Cause(kind=Kind.LAUNCH_FAILED, message=message, stderr_tail=seen.stderr_tail)
-        if self._failures >= self.limits.max_start_failures:
-            self._paused_until = now + self.limits.failure_pause_s
-            self._due(self._paused_until)
-            self._failures = 0
+        starts.last_failure = Cause(kind=Kind.LAUNCH_FAILED, message=message, stderr_tail=seen.stderr_tail)
+        if starts.failures >= self.limits.max_start_failures:
+            starts.paused_until = now + self.limits.failure_pause_s
+            self._due(starts.paused_until)
+            starts.failures = 0
+
+
+def _idle_key(worker: Worker) -> IdleKey:
+    return (worker.job_id, worker.environment, worker.template)

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from aktis._runtime.errors import decode_error
 from aktis._runtime.execution import current_task
-from aktis._runtime.functions import Exported
-from aktis._worker.executor import TaskRunner, exit_code_of, split_returns, with_environment
+from aktis._worker.executor import TaskRunner, exit_code_of, split_returns
 from aktis._worker.exit import ActorExit
-from aktis.exceptions import TaskCancelledError, TaskError
+from aktis.exceptions import RuntimeEnvSetupError, TaskCancelledError, TaskError
 
 
 class FakeTask:
@@ -127,14 +126,12 @@ def test_returns_are_split() -> None:
         split_returns(task, 5)
 
 
-def test_variables_are_set_while_a_function_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
+def test_an_environment_that_is_not_there_is_raised_as_it_is() -> None:
+    def fail() -> None:
+        raise RuntimeEnvSetupError("no environment")
 
-    monkeypatch.setenv("AKTIS_TEST_A", "before")
-    names = ("AKTIS_TEST_A", "AKTIS_TEST_B")
-    exported = Exported(lambda: [os.environ.get(name) for name in names], env_vars=dict.fromkeys(names, "in"))
-    assert with_environment(exported)() == ["in", "in"]
-    assert [os.environ.get(name) for name in names] == ["before", None]
+    error, _ = run(FakeTask(), fail)[-1]
+    assert type(error) is RuntimeEnvSetupError
 
 
 @pytest.mark.parametrize(("code", "status"), [(None, 0), (0, 0), (3, 3), (256, 0), ("text", 1)])

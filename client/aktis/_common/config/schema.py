@@ -129,6 +129,16 @@ class WorkerLogsSection(Section):
     )
 
 
+class EnvironmentsSection(Section):
+    """Runtime environments of tasks and actors on one node."""
+
+    cache_dir: Path | None = _doc(
+        None, "Unpacked packages and installed requirements. Default: environments in paths.state_dir."
+    )
+    cache_bytes: SizeBytes = _doc(10 * 2**30, "Beyond this size what no environment uses is removed.")
+    idle_timeout_s: PositiveFloat = _doc(300.0, "The template of an environment without work then ends.")
+
+
 class RayletSection(Section):
     """aktis-raylet."""
 
@@ -147,6 +157,7 @@ class RayletSection(Section):
     deaths_kept: PositiveInt = _doc(10_000, "Causes of death of processes kept for later questions.")
     workers: WorkersSection = _table(WorkersSection, "")
     worker_logs: WorkerLogsSection = _table(WorkerLogsSection, "")
+    environments: EnvironmentsSection = _table(EnvironmentsSection, "")
 
 
 class PlasmaSection(Section):

@@ -16,6 +16,7 @@ FINAL: frozenset[KindValue] = frozenset(
         DeathCause.OWNER_DIED,
         DeathCause.JOB_FINISHED,
         DeathCause.UNSCHEDULABLE,
+        DeathCause.RUNTIME_ENV_FAILED,
     }
 )
 """After these an actor does not restart, whatever its budget."""

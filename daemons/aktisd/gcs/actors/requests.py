@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from aktis._common import ids
+from aktis._common.environments import is_hash
 from aktis._proto import common_pb2, gcs_pb2
 
 from aktisd.gcs.actors.manager import ActorManager
@@ -118,6 +119,8 @@ class ActorRequests:
         check_text(spec.namespace, self._limits.name_characters, "namespace")
         check_text(spec.class_name, self._limits.name_characters, "class_name")
         check_text_map(spec.label_selector, self._limits.metadata_bytes, "label_selector")
+        if spec.runtime_env_hash and not is_hash(spec.runtime_env_hash):
+            raise invalid(f"{spec.runtime_env_hash[:80]!r} is not the hash of a runtime environment")
         check_resources(spec.resources, "resources")
         check_resources(spec.placement_resources, "placement_resources")
         if spec.max_restarts < UNLIMITED:

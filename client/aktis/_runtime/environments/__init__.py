@@ -1,0 +1,1 @@
+"""Runtime environments as their user writes them: checked, packed, merged, named."""
