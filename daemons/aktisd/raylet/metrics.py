@@ -60,6 +60,10 @@ class RayletCollector(Collector):
         counters = {
             "leases_granted": ("Leases granted.", raylet.granted_total),
             "workers_started": ("Worker processes asked for.", raylet.logic.pool.started_total),
+            "environment_failures": (
+                "Runtime environments that could not be set up.",
+                raylet.environments.failures_total,
+            ),
             "template_restarts": ("Templates that had to be replaced.", raylet.templates.restarts),
             "protocol_errors": ("Connections closed for what they sent.", raylet.control.protocol_errors),
             "gcs_reconnects": ("Times that the stream to the GCS broke.", raylet.gcs.reconnects),

@@ -163,7 +163,7 @@ class NodeLogic:
     def _end_job(self, job_id: bytes, reason: str, now: float) -> None:
         why = cause(Kind.JOB_FINISHED, f"job {job_id.hex()} ended: {reason}")
         self.actors.job_over(job_id, why, now)
-        self.environments.job_over(job_id, now)
+        self.environments.job_over(job_id, now, self._waited_for)
         self.scheduler.forget_weight(job_id)
         for worker in self.pool.of_job(job_id):
             if not worker.detached and not self._serves_detached(worker):
@@ -254,8 +254,7 @@ class NodeLogic:
 
     def _in_use(self, environment: str) -> bool:
         """Whether anybody has or wants workers that are forked for an environment."""
-        return (
-            self.pool.uses(environment)
-            or self.scheduler.waits_for(environment)
-            or self.actors.waits_for(environment)
-        )
+        return self.pool.uses(environment) or self._waited_for(environment)
+
+    def _waited_for(self, environment: str) -> bool:
+        return self.scheduler.waits_for(environment) or self.actors.waits_for(environment)

@@ -91,6 +91,7 @@ def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str
             log_dir=log_dir,
             gcs_address=gcs_address,
             token_file=str(config.token_file),
+            environ=template_environ(environ),
         ),
         environment_limits=EnvironmentLimits(environments.cache_bytes, environments.idle_timeout_s),
     )

@@ -1,6 +1,5 @@
-"""The syntax of .gitignore, against git itself where it is installed."""
+"""The syntax of .gitignore, against git itself."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -68,7 +67,6 @@ PATHS = [
 ]
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_git_agrees(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / ".gitignore").write_text("\n".join(PATTERNS))

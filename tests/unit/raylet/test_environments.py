@@ -235,3 +235,15 @@ def test_a_story_says_what_happened() -> None:
     node.send(m.EnvironmentFailed(X, "no"))
     texts = [text for _, text in node.logic.environments.story(X)]
     assert texts == ["preparing", "failed: no"]
+
+
+def test_a_set_up_that_a_detached_actor_waits_for_goes_on_after_its_job() -> None:
+    node = FakeNode()
+    spec = actor_spec(detached=True)
+    spec.runtime_env_hash = X
+    node.send(m.ActorWanted(spec, 1))
+    node.send(m.EnvironmentDescribed(X, HEAVY))
+    node.send(m.JobOver(spec.job_id, "test"))
+    assert node.take(m.EndSetup) == []
+    node.send(m.EnvironmentPrepared(X, {}))
+    assert len(node.take(m.RunActor)) == 1

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,7 @@ class SetupCommand:
     log_dir: Path
     gcs_address: str
     token_file: str
+    environ: Mapping[str, str]
 
 
 @dataclass(slots=True, eq=False)
@@ -164,7 +165,10 @@ class EnvironmentHost:
                 path.rename(trash / f"{next(self._numbers)}-{os.getpid()}-{path.name}")
         if any(trash.iterdir()):
             os.posix_spawn(
-                "/bin/sh", ["sh", "-c", 'rm -rf -- "$0"/*', str(trash)], dict(os.environ), setsid=True
+                "/bin/sh",
+                ["sh", "-c", 'rm -rf -- "$0"/*', str(trash)],
+                dict(self._command.environ),
+                setsid=True,
             )
 
     # ---- processes ----
@@ -201,7 +205,7 @@ class EnvironmentHost:
                 "aktisd.raylet.environments.setup",
                 *(text for pair in arguments.items() for text in pair),
             ],
-            dict(os.environ),
+            dict(command.environ),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),

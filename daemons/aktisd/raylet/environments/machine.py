@@ -177,11 +177,14 @@ class Environments:
             self._due(now + FAILURE_KEPT_S)
         self._evict()
 
-    def job_over(self, job_id: bytes, now: float) -> None:
-        """A job has ended: what is being set up for it alone need not be finished."""
+    def job_over(self, job_id: bytes, now: float, waited_for: Callable[[str], bool]) -> None:
+        """A job has ended: what is being set up for it alone, and nobody waits for, need not be finished.
+
+        Detached actors outlive their job, so that somebody may wait although every job has ended.
+        """
         for record in self._records.values():
             record.jobs.discard(job_id)
-            if not record.jobs and record.state is State.PREPARING:
+            if not record.jobs and record.state is State.PREPARING and not waited_for(record.name):
                 record.abandoned = True
                 self._end_setup(record, "nobody waits for it any more", now)
 

@@ -21,11 +21,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from aktis._common.environments import Environment
+from aktis._common.environments import Environment, expand_variables
 
 from aktisd.raylet.environments.cache import WORKING_DIR_VARIABLES, install_key, source_key
-from aktisd.raylet.environments.install import install
+from aktisd.raylet.environments.install import install, say
 from aktisd.raylet.environments.sources import Sources
+from aktisd.raylet.processes import die_with_parent
 
 READY_SUFFIX: Final = ".ready"
 TEMPLATE_MODULE: Final = "aktis._worker.template"
@@ -71,7 +72,8 @@ class Setup:
         self._cache = cache
         self._sources = sources
         self._prepared = Prepared()
-        self._environ = {**os.environ, **environment.env_vars, "NO_COLOR": "1"}
+        self._environ = {**os.environ, "NO_COLOR": "1", "UV_LINK_MODE": "copy"}
+        self._environ.update(expand_variables(environment.env_vars, os.environ))
 
     def run(self) -> Prepared:
         """Do everything.
@@ -98,7 +100,7 @@ class Setup:
 
     def _unpacked(self, uri: str, *, is_module: bool) -> Path:
         def unpack(folder: Path) -> None:
-            print(f"unpacking {uri}", flush=True)
+            say(f"unpacking {uri}")
             self._sources.unpack(uri, folder, is_module=is_module)
 
         return self._entry(source_key(uri, is_module=is_module), unpack)
@@ -114,6 +116,8 @@ class Setup:
                 shutil.rmtree(folder, ignore_errors=True)  # what an interrupted set-up has left
                 folder.mkdir()
                 build(folder)
+                if not folder.exists():
+                    raise SetupError(f"{folder} was removed while it was made: another raylet has started")
                 ready.write_text(str(_size_bytes(folder)))
             self._prepared.sizes[key] = int(ready.read_text())
         return folder
@@ -136,7 +140,14 @@ class Setup:
             raise SetupError(f"workers cannot be run by {shlex.join(python)!r}: {error}") from error
 
     def _run(self, command: Sequence[str], cwd: Path) -> None:
-        finished = subprocess.run(command, cwd=cwd, env=self._environ, stdin=subprocess.DEVNULL, check=False)
+        finished = subprocess.run(
+            command,
+            cwd=cwd,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            preexec_fn=die_with_parent,
+        )
         if finished.returncode != 0:
             raise SetupError(f"{shlex.join(command)!r} failed with exit code {finished.returncode}")
 
@@ -164,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(name, required=True)
     found = parser.parse_args(argv)
     cache, result = Path(found.cache), Path(found.result)
-    os.environ.pop("PYTHONPATH", None)
+    die_with_parent()  # the next raylet begins with a clean cache
     try:
         environment = Environment.decode(Path(found.order).read_bytes())
         sources = Sources(found.gcs, Path(found.token_file).read_text().strip())
