@@ -5,7 +5,7 @@ Each says what happened, to which task, actor or object, and what to do next. Al
 Some are part of the interface so that programs can name them in ``except``, and nothing raises them yet:
 ActorHandleNotFoundError, ActorPlacementGroupRemoved, ActorUnschedulableError, AuthenticationError,
 NodeDiedError, ObjectFetchTimedOutError, ObjectReconstructionFailedError, OutOfDiskError,
-RuntimeEnvSetupError, TaskPlacementGroupRemoved and TaskUnschedulableError.
+TaskPlacementGroupRemoved and TaskUnschedulableError.
 """
 
 from typing import Any
@@ -124,7 +124,7 @@ class TaskPlacementGroupRemoved(AktisError):  # noqa: N818  the name is part of 
 
 
 class RuntimeEnvSetupError(AktisError):
-    """The runtime environment of a task, actor or job could not be set up."""
+    """The runtime environment of a task, actor or job could not be set up; the message has the tool's output."""
 
 
 # ---- actors ----

@@ -21,6 +21,7 @@ MODULES = (
     "aktis._runtime.decorator",
     "aktis._runtime.objects",
     "aktis._runtime.remote_function",
+    "aktis.runtime_env",
     "aktis.util.profiling",
 )
 
@@ -39,7 +40,7 @@ TOP_FOLDERS = (
 )
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/runtime_env.md"])
 def test_a_page_runs_from_top_to_bottom(sandbox: Sandbox, page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks

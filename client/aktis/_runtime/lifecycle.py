@@ -152,7 +152,7 @@ def init(
         object_store_memory: Size of a new cluster's object store in bytes; default: 30 % of the memory
         that is available now.
         namespace: Where names of actors are unique; default: one of its own for this program.
-        runtime_env: ``{"env_vars": {...}}`` for every worker of this program.
+        runtime_env: Files, packages and variables of this program's workers, see docs/runtime_env.md.
         ignore_reinit_error: Return the running session's context instead of raising.
         log_to_driver: Show what workers print.
         include_dashboard, dashboard_host, dashboard_port: Accepted for compatibility; there is no dashboard.
