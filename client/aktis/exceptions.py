@@ -124,7 +124,7 @@ class TaskPlacementGroupRemoved(AktisError):  # noqa: N818  the name is part of 
 
 
 class RuntimeEnvSetupError(AktisError):
-    """The runtime environment of a task, actor or job could not be set up; the message has the tool's output."""
+    """A runtime environment could not be set up; the message has the output of the tool that failed."""
 
 
 # ---- actors ----

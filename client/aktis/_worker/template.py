@@ -331,14 +331,14 @@ def _import_all(entry_point: str) -> Callable[[WorkerStart], int]:
     return run_worker
 
 
-def _enter(options: TemplateOptions) -> None:
-    """Go where the environment's code is. After our own imports, which nothing in it may replace."""
-    if options.working_dir:
-        os.chdir(options.working_dir)
-    if options.import_path:
-        sys.path[:0] = options.import_path
+def _export_path(import_path: Sequence[str]) -> None:
+    """Let the subprocesses of workers find the environment's modules, too.
+
+    Not before our own imports, which nothing in it may replace; workers set their path when they know their job.
+    """
+    if import_path:
         given = [path for path in (os.environ.get("PYTHONPATH"),) if path]
-        os.environ["PYTHONPATH"] = os.pathsep.join([*options.import_path, *given])
+        os.environ["PYTHONPATH"] = os.pathsep.join([*import_path, *given])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -351,7 +351,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     faulthandler.enable(sys.stderr)
     token = options.token_file.read_text().strip()
     run_worker = _import_all(options.entry_point)
-    _enter(options)
+    _export_path(options.import_path)
     template = Template(options, token, run_worker)
     template.connect()
     _check_single_threaded()
