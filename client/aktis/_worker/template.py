@@ -334,7 +334,8 @@ def _import_all(entry_point: str) -> Callable[[WorkerStart], int]:
 def _export_path(import_path: Sequence[str]) -> None:
     """Let the subprocesses of workers find the environment's modules, too.
 
-    Not before our own imports, which nothing in it may replace; workers set their path when they know their job.
+    Not before our own imports, which nothing in it may replace. Workers set their path when they know
+    their job.
     """
     if import_path:
         given = [path for path in (os.environ.get("PYTHONPATH"),) if path]
