@@ -63,6 +63,8 @@ class FakeNode:
                 if self.forks:
                     for token in instruction.tokens:
                         queue.extend(self._start(token))
+            elif isinstance(instruction, m.EndTemplate):
+                queue.extend(self._handle(m.TemplateLost("ended", instruction.name)))
             elif isinstance(instruction, m.EndWorker) and self.deaths_on_end:
                 signal = 9 if instruction.force else 15
                 queue.extend(

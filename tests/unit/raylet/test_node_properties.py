@@ -1,8 +1,10 @@
 """Random histories of a node: nothing is over-allocated, nobody starves, everything comes back."""
 
+from aktis._common.environments import Environment
 from aktis._proto import gcs_pb2
 from aktisd.raylet import messages as m
 from aktisd.raylet.causes import Kind, cause
+from aktisd.raylet.environments.cache import keys_of
 from aktisd.raylet.scheduler import QUANTUM_S
 from aktisd.raylet.workers import PoolLimits, WorkerState
 from hypothesis import settings
@@ -15,6 +17,13 @@ JOBS = [b"job1", b"job2", b"job3"]
 CLIENTS = [(job, b"%s-client%d" % (job, number)) for job in JOBS for number in range(2)]
 SHAPES = [units(CPU=1), units(CPU=0.5), units(CPU=3), units(CPU=1, GPU=0.5), units(GPU=1), {}, units(CPU=99)]
 TOTAL = units(CPU=4, GPU=2)
+ENVIRONMENTS = {
+    "": None,
+    "a" * 32: Environment(env_vars={"A": "1"}),
+    "b" * 32: Environment(working_dir="package://b", setup_timeout_s=20.0),
+    "c" * 32: Environment(working_dir="package://b", py_executable="python", setup_timeout_s=0.0),
+}
+NAMES = list(ENVIRONMENTS)
 
 clients = st.sampled_from(CLIENTS)
 
@@ -32,15 +41,38 @@ class NodeMachine(RuleBasedStateMachine):
     def _absorb(self) -> None:
         for grant in self.node.take(m.Grant):
             for lease in grant.leases:
+                worker = self.node.logic.pool.by_token(lease.token)
+                assert lease.environment == NAMES[grant.class_key // len(SHAPES)]
+                assert worker is None or worker.environment == lease.environment
                 assert all(lease.lease_id not in leases for leases in self.held.values())
                 self.held[grant.client][lease.lease_id] = lease
         for lost in self.node.take(m.TellLost):
             self.held[lost.client].pop(lost.lease_id, None)
 
-    @rule(who=clients, shape=st.integers(0, len(SHAPES) - 1), wanted=st.integers(0, 6))
-    def request(self, who: tuple[bytes, bytes], shape: int, wanted: int) -> None:
+    @rule(
+        who=clients,
+        shape=st.integers(0, len(SHAPES) - 1),
+        wanted=st.integers(0, 6),
+        environment=st.sampled_from(["", "", *NAMES]),
+    )
+    def request(self, who: tuple[bytes, bytes], shape: int, wanted: int, environment: str) -> None:
         job, client = who
-        self.node.send(m.LeasesRequested(client, shape, wanted, SHAPES[shape], job, "f"))
+        key = NAMES.index(environment) * len(SHAPES) + shape
+        event = m.LeasesRequested(client, key, wanted, SHAPES[shape], job, "f", environment=environment)
+        self.node.send(event)
+        self._absorb()
+
+    @rule(name=st.sampled_from(NAMES[1:]), fails=st.booleans(), data=st.data())
+    def set_up_goes_on(self, name: str, fails: bool, data: st.DataObject) -> None:
+        environment = ENVIRONMENTS[name]
+        assert environment is not None
+        if fails:
+            event: m.Event = m.EnvironmentFailed(name, "test")
+        elif data.draw(st.booleans()):
+            event = m.EnvironmentDescribed(name, environment)
+        else:
+            event = m.EnvironmentPrepared(name, dict.fromkeys(keys_of(environment), 10))
+        self.node.send(event)
         self._absorb()
 
     @rule(who=clients, data=st.data(), failing=st.booleans())
@@ -95,10 +127,17 @@ class NodeMachine(RuleBasedStateMachine):
         self.node.send(m.BlockedChanged(worker_id(token), blocked))
         self._absorb()
 
-    @rule(job=st.sampled_from(JOBS), detached=st.booleans(), cpus=st.sampled_from([0, 1, 2]))
-    def actor_wanted(self, job: bytes, detached: bool, cpus: int) -> None:
+    @rule(
+        job=st.sampled_from(JOBS),
+        detached=st.booleans(),
+        cpus=st.sampled_from([0, 1, 2]),
+        environment=st.sampled_from(NAMES),
+    )
+    def actor_wanted(self, job: bytes, detached: bool, cpus: int, environment: str) -> None:
         self.actors += 1
-        self.node.send(m.ActorWanted(actor_spec(f"a{self.actors}", job, detached=detached, cpus=cpus), 1))
+        spec = actor_spec(f"a{self.actors}", job, detached=detached, cpus=cpus)
+        spec.runtime_env_hash = environment
+        self.node.send(m.ActorWanted(spec, 1))
         self._absorb()
 
     @precondition(lambda self: self.actors > 0)
@@ -113,9 +152,9 @@ class NodeMachine(RuleBasedStateMachine):
         self.node.advance(seconds)
         self._absorb()
 
-    @rule()
-    def template_dies(self) -> None:
-        self.node.send(m.TemplateLost("killed"))
+    @rule(template=st.sampled_from(NAMES))
+    def template_dies(self, template: str) -> None:
+        self.node.send(m.TemplateLost("killed", template))
         self._absorb()
 
     @invariant()
@@ -149,7 +188,7 @@ class NodeMachine(RuleBasedStateMachine):
 
 
 TestNode = NodeMachine.TestCase
-TestNode.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestNode.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
 
 
 def test_no_job_starves_while_others_flood() -> None:
