@@ -36,14 +36,15 @@ class NodeMachine(RuleBasedStateMachine):
         self.node = FakeNode(TOTAL, forks=False, limits=PoolLimits(prestart=2, max_workers=12))
         self.held: dict[bytes, dict[int, m.GrantedLease]] = {client: {} for _, client in CLIENTS}
         self.blocked: set[int] = set()
+        self.environments: dict[int, str] = {}
         self.actors = 0
 
     def _absorb(self) -> None:
         for grant in self.node.take(m.Grant):
             for lease in grant.leases:
-                worker = self.node.logic.pool.by_token(lease.token)
                 assert lease.environment == NAMES[grant.class_key // len(SHAPES)]
-                assert worker is None or worker.environment == lease.environment
+                taken_on = self.environments.setdefault(lease.token, lease.environment)
+                assert taken_on == lease.environment, "a worker stays in its environment"
                 assert all(lease.lease_id not in leases for leases in self.held.values())
                 self.held[grant.client][lease.lease_id] = lease
         for lost in self.node.take(m.TellLost):
