@@ -281,7 +281,7 @@ class Core:
         """One round over the sockets without waiting; for an event loop that watches task_fd()."""
     def finish(self, task: Task, values: tuple[Any, ...], wait: bool = True) -> Unfinished | bool:
         """Store and send the results, as many values as the task has returns: True. Raises as put(), and then
-        none of them is left in the store. Without `wait`, when the store must be asked: what remains to do."""
+        none is left in the store. Without `wait`, when the store must be asked: what remains to do."""
     def fail(self, task: Task, error: bytes, cancelled: bool = False, text: str = "") -> None:
         """End the task with a pickled exception; `text` (type and message) goes to the task events."""
     def load_creation(self, payload: bytes) -> Task:

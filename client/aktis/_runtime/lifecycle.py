@@ -141,16 +141,13 @@ def init(
     """Connect this process to a cluster, or start one for it.
 
     Args:
-        address: None: the cluster that AKTIS_ADDRESS names, else the one that ``aktis start`` left running,
-        else
-            a new one inside of this program. "local": always a new one. "auto": never a new one.
-            "unix:/path" or "host:port": that one.
+        address: None: the cluster that AKTIS_ADDRESS names, else the one that ``aktis start`` left running, else
+            a new one. "local": always a new one. "auto": never a new one. "unix:/path", "host:port": that one.
         num_cpus: CPUs that a new cluster offers; default: those that this process may use.
         num_gpus: GPUs that a new cluster offers; default: those that are found.
         resources: Custom resources of a new cluster, for example ``{"special": 2}``.
         labels: Labels of the new cluster's node.
-        object_store_memory: Size of a new cluster's object store in bytes; default: 30 % of the memory
-        that is available now.
+        object_store_memory: Size of a new object store in bytes; default: 30 % of the memory available now.
         namespace: Where names of actors are unique; default: one of its own for this program.
         runtime_env: Files, packages and variables of this program's workers, see docs/runtime_env.md.
         ignore_reinit_error: Return the running session's context instead of raising.
