@@ -87,7 +87,7 @@ class Task:
         """The arguments in shared memory: load_args() need not wait while they are held and can be read."""
 
 class Unfinished:
-    """Results of a task, or an item of its stream, that are not all stored; see Core.finish(), send_item()."""
+    """Results of a task, or an item of its stream, that are not all stored: Core.finish(), send_item()."""
 
     def store(self) -> None:
         """Store the rest, waiting for room. Any thread, once. Raises as Core.finish()."""

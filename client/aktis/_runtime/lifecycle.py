@@ -141,8 +141,8 @@ def init(
     """Connect this process to a cluster, or start one for it.
 
     Args:
-        address: None: the cluster that AKTIS_ADDRESS names, else the one that ``aktis start`` left running, else
-            a new one. "local": always a new one. "auto": never a new one. "unix:/path", "host:port": that one.
+        address: None: the cluster that AKTIS_ADDRESS names, else the one that ``aktis start`` left, else a
+            new one. "local": always a new one. "auto": never a new one. "unix:/path", "host:port": that one.
         num_cpus: CPUs that a new cluster offers; default: those that this process may use.
         num_gpus: GPUs that a new cluster offers; default: those that are found.
         resources: Custom resources of a new cluster, for example ``{"special": 2}``.
