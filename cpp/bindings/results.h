@@ -22,8 +22,9 @@ class Unfinished {
   Unfinished(const Unfinished&) = delete;
   Unfinished& operator=(const Unfinished&) = delete;
 
-  // False when the next value would have to wait for the store, which only happens without `wait`. Raises what
-  // serializing raises, the hook's exception when the store has no room, ConnectionError when it is gone.
+  // False when the next value would have to wait for the store, which only happens without `wait`. Raises
+  // what serializing raises, the hook's exception when the store has no room, ConnectionError when it is
+  // gone.
   bool store(const core::WaitFor& wait);
   bool send();
   Core& core() { return *core_; }

@@ -272,7 +272,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool make_result(const TaskHandle& task, std::uint32_t index, const Parts& parts, const WaitFor& wait,
                    ResultParts& out);
   // The task fails after all: results of it that were stored go, before its reply can be sent.
-  void discard_results(const TaskHandle& task, std::uint32_t first_index, std::span<const ResultParts> results);
+  void discard_results(const TaskHandle& task, std::uint32_t first_index,
+                       std::span<const ResultParts> results);
   void finish(const TaskHandle& task, TaskStatus status, std::vector<ResultParts> results,
               const std::string& error_text);
   std::size_t drain_executor();

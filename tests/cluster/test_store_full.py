@@ -232,3 +232,24 @@ class TestWithPatience:
         assert aktis.get(maker.ping.remote(), timeout=30) == "pong"
         held.clear()
         assert len(aktis.get(waits, timeout=30)) == 10 * MIB
+
+    def test_a_loop_goes_on_while_an_item_of_a_generator_waits_for_room(
+        self, store: StoreGauges, held: Any
+    ) -> None:
+        @aktis.remote(num_cpus=0)
+        class Streamer:
+            async def items(self) -> Any:
+                yield array(1, 1)
+                yield array(10, 2)
+
+            async def ping(self) -> str:
+                return "pong"
+
+        streamer = Streamer.remote()
+        items = streamer.items.options(num_returns="streaming").remote()
+        assert aktis.get(next(items))[0] == 1
+        store.wait_for("waiting_creates", 1)
+        assert aktis.get(streamer.ping.remote(), timeout=30) == "pong"
+        held.clear()
+        assert aktis.get(next(items))[0] == 2
+        assert list(items) == []
