@@ -1,6 +1,7 @@
 // The layout of serialized values.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -17,7 +18,7 @@ std::vector<std::byte> some_bytes(std::size_t size, std::uint32_t seed) {
 }
 
 bool same(Bytes left, Bytes right) {
-  return left.size() == right.size() && std::memcmp(left.data(), right.data(), left.size()) == 0;
+  return std::ranges::equal(left, right);  // not memcmp, which takes no null pointer even for nothing
 }
 
 TEST(ValueTest, RoundTripWithBuffersAlignedToCacheLines) {
