@@ -206,6 +206,8 @@ class Core:
         None when the references are not distinct ObjectRefs.
         """
     def is_ready(self, ref: ObjectRef[Any]) -> bool: ...
+    def awaits_owner(self, ref: ObjectRef[Any]) -> bool:
+        """Whether it does not exist, as far as is known here, and its owner, another process, will say when."""
     def watch(self, ref: ObjectRef[Any], value: bool = False) -> bool:
         """True when it is ready now; else EVENT_OBJECT_READY comes once. `value`: ready is when its value can
         be read in this process, not already when it exists."""
@@ -214,8 +216,14 @@ class Core:
     def free(self, refs: Sequence[ObjectRef[Any]], error: bytes) -> None:
         """Drop the values now, whoever holds references; later gets raise `error`, a pickled exception."""
     def fail_object(self, object_id: bytes, error: bytes) -> None: ...
-    def reconstruct(self, object_id: bytes) -> bool:
-        """Run the task that made the object again; False when its lineage is gone."""
+    def reconstruct(self, object_id: bytes) -> str | None:
+        """Run the task that made a lost object again, after those that made its freed arguments.
+
+        None: that is under way, or no longer needed. Else why it cannot be done; empty for an object of
+        another owner.
+        """
+    def set_lineage_limit(self, limit_bytes: int) -> None:
+        """Let the records of finished tasks take so much; beyond it the oldest go."""
     def pending_object(self) -> ObjectRef[Any]:
         """A new owned object that complete_object() or fail_object() completes (actor handles, promises)."""
     def complete_object(self, ref: ObjectRef[Any], value: Any) -> None: ...

@@ -314,6 +314,10 @@ void bind_objects(Class& type) {
           py::arg("refs"), py::arg("num_returns"), py::arg("timeout_s"), py::arg("fetch_local"))
       .def("is_ready", [](PyCore& self,
                           const py::object& ref) { return self.get().ready(ids_of(py::make_tuple(ref))[0]); })
+      .def("awaits_owner",
+           [](PyCore& self, const py::object& ref) {
+             return self.get().awaits_owner(ids_of(py::make_tuple(ref))[0]);
+           })
       .def(
           "watch",
           [](PyCore& self, const py::object& ref, bool value) {
@@ -330,6 +334,10 @@ void bind_objects(Class& type) {
            })
       .def("reconstruct",
            [](PyCore& self, const py::bytes& id) { return self.core->reconstruct(id_from<ObjectId>(id)); })
+      .def(
+          "set_lineage_limit",
+          [](PyCore& self, std::size_t limit_bytes) { self.core->set_lineage_limit(limit_bytes); },
+          py::arg("limit_bytes"))
       .def(
           "pending_object",
           [](PyCore& self) {

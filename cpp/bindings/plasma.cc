@@ -101,6 +101,7 @@ py::dict statistics_of(plasma::Store& store) {
   out["refused_connections_total"] = now.refused_connections;
   out["disconnects_total"] = engine.disconnects;
   out["duplicates_total"] = engine.duplicates;
+  out["missing_total"] = engine.missing;
   out["epoch"] = now.epoch;
   out["resumed_objects"] = now.resumed_objects;
   out["dropped_slots"] = now.dropped_slots;

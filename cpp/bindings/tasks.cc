@@ -1,6 +1,7 @@
 // Tasks between Python and the core: preparing calls, loading arguments.
 #include "bindings/tasks.h"
 
+#include <algorithm>
 #include <random>
 
 namespace aktis::bindings {
@@ -113,7 +114,7 @@ const std::vector<std::byte>& empty_arguments() {
 // Takes over a reference to an argument that is in shared memory: one local handle, covered by the task.
 void adopt(const PyTask& self, const core::ArgumentMessage& argument) {
   self.core->adopt_reference(argument.ref, Cover::by_task(self.task->message.id, self.task->owner));
-  self.core->note_in_plasma(argument.ref.id);
+  self.core->note_in_plasma(argument.ref.id, argument.copy);
 }
 
 // References to the arguments in shared memory, for as long as this lives.
@@ -132,8 +133,13 @@ class AdoptedArguments {
   AdoptedArguments(const AdoptedArguments&) = delete;
   AdoptedArguments& operator=(const AdoptedArguments&) = delete;
 
+  // What has been lost and is computed again takes as long as that does: the time counts once it exists.
   void fetch(double timeout_s) const {
-    if (ids_.empty() || wait_readable(*task_.core, ids_, deadline_after(timeout_s))) return;
+    bool awaited = !ids_.empty();
+    while (awaited) {
+      if (wait_readable(*task_.core, ids_, deadline_after(timeout_s))) return;
+      awaited = std::any_of(ids_.begin(), ids_.end(), [&](auto& id) { return task_.core->awaits_owner(id); });
+    }
     for (const core::ArgumentMessage& argument : task_.task->message.arguments) {
       if (!argument.in_plasma || task_.core->readable(argument.ref.id)) continue;
       const RefId& ref = argument.ref;

@@ -5,7 +5,7 @@ namespace aktis::core {
 std::shared_ptr<const OwnedValue> ActorCalls::submit(TaskRecord& task) {
   Actor& actor = actors_[task.actor];
   if (actor.state == State::kDead) return actor.error;
-  task.number = actor.next_number++;
+  if (task.attempt == 0) task.number = actor.next_number++;
   if (task.unresolved == 0) task.change(TaskState::kQueued);
   actor.queue.emplace_hint(actor.queue.end(), task.number, &task);
   dispatch(actor);
@@ -92,6 +92,11 @@ std::size_t ActorCalls::pending_calls(const ActorId& id) const {
 ActorCalls::State ActorCalls::state(const ActorId& id) const {
   const auto found = actors_.find(id);
   return found == actors_.end() ? State::kPending : found->second.state;
+}
+
+WorkerId ActorCalls::worker_of(const ActorId& id) const {
+  const auto found = actors_.find(id);
+  return found == actors_.end() ? WorkerId{} : found->second.worker;
 }
 
 void ActorCalls::dispatch(Actor& actor) {

@@ -32,7 +32,8 @@ class ActorCalls {
 
   ActorCalls(ActorOutlet& outlet, std::size_t window) : outlet_(outlet), window_(window) {}
 
-  // A new call, its arguments resolved or not. Returns the error of a dead actor, null otherwise.
+  // A new call, its arguments resolved or not, or one that runs again although it had ended (its attempt is
+  // not the first), in its old place. Returns the error of a dead actor, null otherwise.
   std::shared_ptr<const OwnedValue> submit(TaskRecord& task);
   void argument_ready(TaskRecord& task);  // its last argument is there
   void again(TaskRecord& task);           // send it once more, in its old place
@@ -51,6 +52,7 @@ class ActorCalls {
   std::size_t pending_calls(const ActorId& actor) const;  // queued and in flight
   std::size_t in_flight() const { return in_flight_; }
   State state(const ActorId& actor) const;
+  WorkerId worker_of(const ActorId& actor) const;  // nil when it is not there
 
  private:
   struct Actor {

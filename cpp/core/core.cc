@@ -18,7 +18,8 @@ namespace {
 
 // Serialized ClientMessage{set_blocked{blocked}} (field 6, a submessage whose field 1 is a bool).
 constexpr std::byte kSetBlocked[] = {std::byte{0x32}, std::byte{2}, std::byte{8}, std::byte{1}};
-constexpr int kClosingRounds = 3;  // posted closes, what they post, and one to spare
+constexpr std::size_t kLineageBytes = 256u << 20;  // until the raylet has told
+constexpr int kClosingRounds = 3;                  // posted closes, what they post, and one to spare
 constexpr std::byte kSetUnblocked[] = {std::byte{0x32}, std::byte{0}};
 
 }  // namespace
@@ -28,6 +29,7 @@ Core::Core(CoreConfig config)
       reactor_(config_.spin),
       baton_(reactor_, config_.linger),
       references_(config_.worker),
+      lineage_(references_, kLineageBytes),
       scheduling_(*this, config_.scheduling),
       actor_calls_(*this, config_.actor_window) {
   peer_delegate_ = std::make_shared<PeerDelegate>(*this);
@@ -96,6 +98,7 @@ void Core::connect_plasma(const std::string& address, wire::TimePoint deadline) 
   plasma::ClientConfig config;
   config.address = address;
   config.hello = hello();
+  config.asks_for_sealed = true;  // only what its owner says to be in shared memory
   auto client =
       std::make_unique<plasma::Client>(reactor_, baton_, config, std::make_shared<StoreListener>(*this));
   client->connect(deadline);
@@ -199,7 +202,9 @@ std::vector<std::pair<std::string, std::int64_t>> Core::statistics() {
       {"actor_calls_in_flight", static_cast<std::int64_t>(actor_calls_.in_flight())},
       {"connections", static_cast<std::int64_t>(open_.size())},
       {"in_flight_bytes", static_cast<std::int64_t>(in_flight_bytes_.load())},
-      {"lineage_bytes", static_cast<std::int64_t>(lineage_bytes_)},
+      {"lineage_tasks", static_cast<std::int64_t>(lineage_.size())},
+      {"lineage_bytes", static_cast<std::int64_t>(lineage_.bytes())},
+      {"reconstructions", static_cast<std::int64_t>(reconstructions_)},
       {"running", static_cast<std::int64_t>(running_.size())},
       {"user_polls", static_cast<std::int64_t>(baton.user_polls)},
       {"service_polls", static_cast<std::int64_t>(baton.service_polls)},

@@ -8,8 +8,9 @@
 // baton; nothing that holds one of these takes an earlier one.
 //
 // The implementation is one file per concern: core.cc (life), core_objects.cc (get, put, wait, values),
-// core_references.cc (the reference table's actions and messages), core_submit.cc (the owner's side of
-// tasks), core_execute.cc (the executor's side), core_peers.cc (connections), core_control.cc (raylet).
+// core_references.cc (the reference table's actions and messages), core_lineage.cc (lost objects),
+// core_submit.cc (the owner's side of tasks), core_execute.cc (the executor's side), core_peers.cc
+// (connections), core_control.cc (raylet).
 #pragma once
 
 #include <atomic>
@@ -26,6 +27,7 @@
 
 #include "core/actor_calls.h"
 #include "core/events.h"
+#include "core/lineage.h"
 #include "core/messages.h"
 #include "core/objects.h"
 #include "core/references.h"
@@ -55,7 +57,6 @@ struct CoreConfig {
   std::size_t max_in_flight_bytes = 1u << 30;  // arguments of unfinished tasks; submit waits beyond
   std::size_t actor_window = 4096;
   std::chrono::milliseconds blocked_after{5};
-  std::size_t lineage_limit_bytes = 256u << 20;
 };
 
 // A reply may wait for company for so long when more tasks are queued here, an item for the next ones.
@@ -184,21 +185,31 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void detach(WaitGroup& group, std::span<const ObjectId> ids);
   bool ready(const ObjectId& id);
   bool readable(const ObjectId& id);
+  // Another process's object that does not exist, as far as is known here: its owner will say when it does.
+  bool awaits_owner(const ObjectId& id);
   std::vector<bool> ready_flags(std::span<const ObjectId> ids);
   std::optional<Readable> read(const ObjectId& id);
-  void note_in_plasma(const ObjectId& id);
+  void note_in_plasma(const ObjectId& id, std::uint32_t copy);
   // True when it is there now; else EVENT_OBJECT_READY comes. `value`: there means that its value can be read
   // here, not only that it exists.
   bool watch(const ObjectId& id, bool value);
   void watch_free(const ObjectId& id);
-  void fail_object(const ObjectId& id, Bytes error_pickle);
   ObjectId pending_object();
   void complete_object(const ObjectId& id, const Parts& parts);
   void free(std::span<const ObjectId> ids, Bytes error_pickle);
-  bool reconstruct(const ObjectId& id);
   plasma::Client* plasma() { return plasma_.get(); }
   // Pins for buffers that outlive the reference (core/bindings).
   void unpin(const ObjectId& id);
+
+  // ---- lost objects (core_lineage.cc) ----
+  // Runs the task that made a lost object of ours again, and before it those that made freed arguments.
+  // nullopt: that is under way, or not needed any more. Else why it cannot be done; empty for an object of
+  // another owner.
+  std::optional<std::string> reconstruct(const ObjectId& id);
+  // The object is lost for good: it becomes an error for whoever has not mapped it.
+  void fail_object(const ObjectId& id, Bytes error_pickle);
+  // What the records of finished tasks may take; see core/lineage.h.
+  void set_lineage_limit(std::size_t limit_bytes);
 
   // ---- references (core_references.cc) ----
   void drop_reference(const ObjectId& id);  // a destructor: any thread, any time
@@ -338,21 +349,37 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void complete(const ObjectId& id, ObjectEntry& entry);
   void work_off_resolved();
   void store_inline(const ObjectId& id, std::shared_ptr<const OwnedValue> value, bool is_error);
-  void store_plasma(const ObjectId& id, std::uint64_t size_bytes);
+  void store_plasma(const ObjectId& id, std::uint64_t size_bytes, std::uint32_t copy);
   void fetch(const ObjectId& id, ObjectEntry& entry);
   enum class Stored { kNew, kFound, kMustWait };
   Stored store(const ObjectId& id, const Parts& parts, const WorkerId& owner, const WaitFor& wait,
                Bytes& mapped);
   void forget(const ObjectId& id);
+  void answer_when_there(const ObjectId& id, ObjectEntry* known, const WorkerId& borrower, bool wait);
   void answer_remote(const ObjectId& id, ObjectEntry& entry, const WorkerId& borrower);
+  void send_value(const ObjectId& id, Bytes value, const WorkerId& borrower);
   void on_object_get(const WorkerId& from, Bytes payload);
   void on_object_value(const WorkerId& from, Bytes payload);
   void on_plasma_object(const ObjectId& id, plasma::ObjectView view);
   void on_plasma_lost(const ObjectId& id);
   void on_plasma_gone();
 
+  // core_lineage.cc (mutex_ held)
+  void retire(TaskRecord& task);
+  void object_gone(const ObjectId& id);
+  void keep_value(const ObjectId& id);
+  void lose(const ObjectId& id, ObjectEntry& known, const std::string& reason);
+  void missed_in_plasma(const ObjectId& id, ObjectEntry& known);
+  void on_object_lost(const WorkerId& from, Bytes payload);
+  void revive(const ObjectId& id);
+  void come_back(const ObjectId& id);
+  std::string why_actor_cannot(const ActorId& actor, const std::vector<WorkerId>& waiting) const;
+  void await_again(const ObjectId& id, ObjectEntry& known);
+  void run_again(TaskRecord& task);
+
   // core_references.cc (mutex_ held)
   void settle_references();
+  void carry_out(const std::vector<ReferenceAction>& actions);
   void drain_drops();
   void on_reference_frame(CoreFrame type, const WorkerId& from, Bytes payload);
 
@@ -372,7 +399,6 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void release_uses(TaskRecord& task);
   void task_events_record(const TaskRecord& task, int state);
   void arm_event_flush();
-  void drop_lineage(const TaskId& task);
   void arm_tick();
   void tick();
 
@@ -421,6 +447,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::mutex mutex_;
   // Guarded by mutex_:
   ReferenceTable references_;
+  Lineage lineage_;
   std::unordered_map<ObjectId, ObjectEntry, IdHash> objects_;
   std::unordered_map<TaskId, std::unique_ptr<TaskRecord>, IdHash> tasks_;
   std::unordered_map<TaskId, std::vector<TaskId>, IdHash> children_;
@@ -434,14 +461,14 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool urgent_ = false;
   int blocked_threads_ = 0;  // tasks here that wait with their queue given back
   std::vector<wire::Waiter*> room_waiters_;
-  std::vector<ReferenceAction> actions_;  // scratch of settle_references
-  std::vector<ObjectId> to_remove_;       // from the store, after mutex_ is released
-  std::size_t lineage_bytes_ = 0;
-  std::deque<TaskId> lineage_order_;
-  std::vector<TaskId> resolved_;  // tasks of which an argument has come; worked off by work_off_resolved()
+  bool settling_ = false;
+  std::vector<ObjectId> to_remove_;  // from the store, after mutex_ is released
+  std::vector<TaskId> resolved_;     // tasks of which an argument has come; worked off by work_off_resolved()
   bool working_off_ = false;
   bool tick_armed_ = false;
   bool raylet_lost_ = false;
+  bool store_gone_ = false;
+  std::uint64_t reconstructions_ = 0;  // tasks run again for a lost result
 
   // The executor (guarded by mutex_).
   struct Group {

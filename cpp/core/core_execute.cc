@@ -165,6 +165,7 @@ bool Core::make_result(const TaskHandle& task, std::uint32_t index, const Parts&
   // Found: an earlier attempt of this task has stored it. Values of one id are interchangeable.
   out.found = stored == Stored::kFound;
   if (!out.found) plasma_->unpin(id);
+  plasma_->flush();  // the store must not hear of it from whoever reads the reply first
   out.in_plasma = true;
   return true;
 }

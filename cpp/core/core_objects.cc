@@ -95,14 +95,11 @@ void Core::complete_object(const ObjectId& id, const Parts& parts) {
 }
 
 // An argument that its owner says is in this node's shared memory.
-void Core::note_in_plasma(const ObjectId& id) {
+void Core::note_in_plasma(const ObjectId& id, std::uint32_t copy) {
   Guard guard(mutex_);
-  store_plasma(id, 0);
+  // What is ours we know better: it may have been lost since the task was sent.
+  if (const ObjectEntry* known = find(id); known == nullptr || !known->owned) store_plasma(id, 0, copy);
   unlock_and_flush(guard);
-}
-
-void Core::fail_object(const ObjectId& id, Bytes error_pickle) {
-  complete_object(id, {.kind = ValueKind::kError, .inband = error_pickle, .buffers = {}, .nested = {}});
 }
 
 void Core::free(std::span<const ObjectId> ids, Bytes error_pickle) {
@@ -117,6 +114,7 @@ void Core::free(std::span<const ObjectId> ids, Bytes error_pickle) {
     known->value = error;
     known->mapped = {};
     known->is_error = known->freed = true;
+    known->lost = false;
   }
   unlock_and_flush(guard);
 }
@@ -129,16 +127,18 @@ void Core::store_inline(const ObjectId& id, std::shared_ptr<const OwnedValue> va
   known->value = std::move(value);
   known->mapped = {};
   known->is_error = is_error;
+  known->lost = false;
   known->state = ObjectState::kInline;
   complete(id, *known);
 }
 
-void Core::store_plasma(const ObjectId& id, std::uint64_t size_bytes) {
+void Core::store_plasma(const ObjectId& id, std::uint64_t size_bytes, std::uint32_t copy) {
   ObjectEntry* known = find(id);
   if (known == nullptr) {  // nobody wants the result any more
     to_remove_.push_back(id);
     return;
   }
+  known->copy = std::max(known->copy, copy);
   if (known->exists()) return;
   known->size_bytes = size_bytes;
   known->state = ObjectState::kPlasma;
@@ -244,6 +244,12 @@ bool Core::readable(const ObjectId& id) {
   return known != nullptr && known->readable();
 }
 
+bool Core::awaits_owner(const ObjectId& id) {
+  Guard guard(mutex_);
+  const ObjectEntry* known = find(id);
+  return known != nullptr && !known->owned && !known->exists();
+}
+
 std::vector<bool> Core::ready_flags(std::span<const ObjectId> ids) {
   std::vector<bool> flags;
   flags.reserve(ids.size());
@@ -304,22 +310,49 @@ void Core::on_object_get(const WorkerId& from, Bytes payload) {
   const auto id = in.id<ObjectId>();
   if (!in.ok()) return;
   ObjectEntry* known = find(id);
+  answer_when_there(id, known, from, known != nullptr && known->lost);
+}
+
+// Answers a borrower now, or as soon as there is an answer.
+void Core::answer_when_there(const ObjectId& id, ObjectEntry* known, const WorkerId& borrower, bool wait) {
   if (known == nullptr || !known->owned) {
     wire::ByteWriter out;
-    encode_object_value(out, id, RemoteState::kGone, 0, {}, "its owner does not have it any more");
-    send(from, CoreFrame::kObjectValue, out.view());
-  } else if (known->exists()) {
-    answer_remote(id, *known, from);
+    ObjectValueMessage gone;
+    gone.id = id;
+    gone.reason = "its owner does not have it any more";
+    encode_object_value(out, gone);
+    send(borrower, CoreFrame::kObjectValue, out.view());
+  } else if (known->exists() && !wait) {
+    answer_remote(id, *known, borrower);
   } else {
-    known->remote_waiting.push_back(from);
+    auto& waiting = known->remote_waiting;
+    if (std::find(waiting.begin(), waiting.end(), borrower) == waiting.end()) waiting.push_back(borrower);
   }
 }
 
 void Core::answer_remote(const ObjectId& id, ObjectEntry& known, const WorkerId& borrower) {
-  const bool is_inline = known.state == ObjectState::kInline;
+  if (known.state == ObjectState::kInline) {
+    send_value(id, known.value->view(), borrower);
+    return;
+  }
   wire::ByteWriter out;
-  encode_object_value(out, id, is_inline ? RemoteState::kInline : RemoteState::kPlasma, known.size_bytes,
-                      is_inline ? known.value->view() : Bytes{}, {});
+  ObjectValueMessage message;
+  message.id = id;
+  message.state = RemoteState::kPlasma;
+  message.size_bytes = known.size_bytes;
+  message.copy = known.copy;
+  encode_object_value(out, message);
+  send(borrower, CoreFrame::kObjectValue, out.view());
+}
+
+void Core::send_value(const ObjectId& id, Bytes value, const WorkerId& borrower) {
+  wire::ByteWriter out;
+  ObjectValueMessage message;
+  message.id = id;
+  message.state = RemoteState::kInline;
+  message.size_bytes = value.size();
+  message.value = value;
+  encode_object_value(out, message);
   send(borrower, CoreFrame::kObjectValue, out.view());
 }
 
@@ -327,14 +360,15 @@ void Core::on_object_value(const WorkerId& from, Bytes payload) {
   const auto message = decode_object_value(payload);
   if (!message) return;
   ObjectEntry* known = find(message->id);
-  if (known == nullptr || known->owned || known->owner != from || known->exists()) return;
+  if (known == nullptr || known->owned || known->owner != from) return;
   known->asked_owner = false;
+  if (known->exists()) return;
   if (message->state == RemoteState::kInline) {
     const auto value = parse_value(message->value);
     if (!value) return;
     store_inline(message->id, OwnedValue::copy_of(message->value), value->kind == ValueKind::kError);
   } else if (message->state == RemoteState::kPlasma) {
-    store_plasma(message->id, message->size_bytes);
+    store_plasma(message->id, message->size_bytes, message->copy);
   } else {
     events_.push({.kind = EventKind::kObjectLost,
                   .first = message->id.binary(),
@@ -361,50 +395,18 @@ void Core::on_plasma_lost(const ObjectId& id) {
   Guard guard(mutex_);
   ObjectEntry* known = find(id);
   if (known == nullptr || known->state != ObjectState::kPlasma) return;
-  known->asked_store = false;
-  events_.push({.kind = EventKind::kObjectLost, .first = id.binary(), .text = "gone from the object store"});
+  missed_in_plasma(id, *known);
+  unlock_and_flush(guard);
 }
 
 // The store's connection broke: nobody will answer what it was asked for.
 void Core::on_plasma_gone() {
   Guard guard(mutex_);
+  store_gone_ = true;
   for (auto& [id, known] : objects_) {
-    if (known.state != ObjectState::kPlasma || !std::exchange(known.asked_store, false)) continue;
-    events_.push(
-        {.kind = EventKind::kObjectLost, .first = id.binary(), .text = "gone from the object store"});
+    if (known.state == ObjectState::kPlasma && known.asked_store) missed_in_plasma(id, known);
   }
-}
-
-bool Core::reconstruct(const ObjectId& id) {
-  Guard guard(mutex_);
-  ObjectEntry* known = find(id);
-  const auto task = tasks_.find(id.task());
-  if (known == nullptr || !known->owned || task == tasks_.end() || !task->second->lineage) return false;
-  TaskRecord& record = *task->second;
-  const bool arguments_there = std::all_of(record.uses.begin(), record.uses.end(), [&](const ObjectId& use) {
-    return references_.contains(use) && find(use);
-  });
-  if (!arguments_there || record.retries_left == 0) return false;
-  for (std::uint32_t i = 0; i < record.shape->num_returns; ++i) {
-    if (ObjectEntry* result = find(ObjectId::of(record.id, i));
-        result != nullptr && result->state != ObjectState::kInline) {
-      if (result->state == ObjectState::kMapped) plasma_->unpin(ObjectId::of(record.id, i));
-      result->state = ObjectState::kPending;
-      result->mapped = {};
-      result->asked_store = false;
-    }
-  }
-  lineage_bytes_ -= record.footprint_bytes();
-  record.lineage = false;
-  record.may_have_stored = true;
-  record.uses_held = true;
-  for (const ObjectId& use : record.uses) references_.add_task_use(use);
-  ++record.attempt;
-  if (record.retries_left > 0) --record.retries_left;
-  record.change(TaskState::kWaiting);
-  start(record);
   unlock_and_flush(guard);
-  return true;
 }
 
 }  // namespace aktis::core

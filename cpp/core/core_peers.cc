@@ -98,6 +98,9 @@ void Core::on_peer_frame(wire::Connection& connection, const wire::Frame& frame)
     case CoreFrame::kStreamTaken:
       if (!on_stream_taken(connection, frame.payload)) reject(connection, "a malformed count of items");
       break;
+    case CoreFrame::kObjectLost:
+      on_object_lost(from, frame.payload);
+      break;
     case CoreFrame::kBorrowAdd:
     case CoreFrame::kBorrowAck:
     case CoreFrame::kBorrowNack:

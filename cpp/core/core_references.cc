@@ -34,13 +34,11 @@ void Core::add_local(const ObjectId& id) {
 void Core::adopt_reference(const RefId& ref, const Cover& cover) {
   Guard guard(mutex_);
   references_.add_borrowed(ref.id, ref.owner, cover);
-  if (ref.owner != config_.worker) {
-    ObjectEntry& known = objects_[ref.id];
-    if (known.owner.is_nil()) {
-      known.owned = false;
-      known.owner = ref.owner;
-      known.node = ref.node;
-    }
+  ObjectEntry& known = objects_[ref.id];
+  if (ref.owner != config_.worker && known.owner.is_nil()) {
+    known.owned = false;
+    known.owner = ref.owner;
+    known.node = ref.node;
   }
   settle_references();
   unlock_and_flush(guard);
@@ -51,10 +49,24 @@ void Core::pin_forever(const ObjectId& id) {
   references_.pin_forever(id);
 }
 
+// A record that goes lets others go, and so on: by this loop, as the chain may be long. What an action brings
+// about is left to it too, because messages to one peer must leave in the order of the actions.
 void Core::settle_references() {
-  using Kind = ReferenceAction::Kind;
+  if (settling_) return;
+  settling_ = true;
   std::vector<ReferenceAction> actions;
-  references_.take_actions(actions);
+  do {
+    references_.take_actions(actions);
+    while (!actions.empty()) {
+      carry_out(actions);
+      references_.take_actions(actions);
+    }
+  } while (lineage_.evict_one());
+  settling_ = false;
+}
+
+void Core::carry_out(const std::vector<ReferenceAction>& actions) {
+  using Kind = ReferenceAction::Kind;
   for (const ReferenceAction& action : actions) {
     wire::ByteWriter out;
     switch (action.kind) {
@@ -79,11 +91,16 @@ void Core::settle_references() {
         send(action.peer, CoreFrame::kReturnRelease, out.view(), false);
         break;
       case Kind::kFreeObject:
-        forget(action.object);
-        if (!action.lineage_kept) drop_lineage(action.object.task());
+        if (action.lineage_kept) {
+          keep_value(action.object);
+          forget(action.object);
+        } else {
+          forget(action.object);
+          object_gone(action.object);
+        }
         break;
       case Kind::kLineageDroppable:
-        drop_lineage(action.object.task());
+        object_gone(action.object);
         break;
       case Kind::kReleaseBorrowed:
         forget(action.object);
@@ -92,6 +109,10 @@ void Core::settle_references() {
         events_.push({.kind = EventKind::kObjectLost, .first = action.object.binary(), .text = "owner died"});
         break;
       case Kind::kObjectLost:
+        if (references_.is_owned(action.object)) {
+          come_back(action.object);
+          break;
+        }
         events_.push(
             {.kind = EventKind::kObjectLost, .first = action.object.binary(), .text = "freed by its owner"});
         break;

@@ -45,7 +45,7 @@ bool Core::on_stream_item(const WorkerId& from, Bytes payload) {
     references_.adopt_return(from, item->hold, nested);
   }
   if (item->value.in_plasma) {
-    store_plasma(id, item->value.size_bytes);
+    store_plasma(id, item->value.size_bytes, item->attempt);
   } else {
     const bool whole = parse_value(item->value.value).has_value();
     store_inline(id,
@@ -83,6 +83,7 @@ void Core::end_stream(TaskRecord& task) {
   const auto known = streams_.find(task.id);
   if (known == streams_.end()) return;
   Stream& stream = known->second;
+  lineage_.decline(task, stream.received() + 2);  // the whole, the items, and one that was promised
   if (stream.end() && !stream.dropped()) {
     store_inline(item_id(task.id, stream.next()), OwnedValue::make(ValueKind::kError, {}, {}), true);
   }

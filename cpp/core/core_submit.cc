@@ -120,9 +120,11 @@ void Core::encode_arguments(wire::ByteWriter& out, std::span<const Argument> arg
   out.u32(static_cast<std::uint32_t>(arguments.size()));
   for (const Argument& argument : arguments) {
     const ObjectEntry& known = entry(argument.ref.id);
-    const bool in_plasma = known.state != ObjectState::kInline;
-    encode_argument(out, argument.position, argument.keyword, in_plasma, argument.ref,
-                    in_plasma ? Bytes{} : known.value->view());
+    if (known.state == ObjectState::kInline) {
+      encode_argument(out, argument.position, argument.keyword, argument.ref, known.value->view());
+    } else {
+      encode_argument(out, argument.position, argument.keyword, argument.ref, known.copy);
+    }
   }
 }
 
@@ -241,8 +243,9 @@ void Core::store_returns(TaskRecord& task, const ReplyMessage& reply, const Work
     const ReturnMessage& value = reply.returns[i];
     const ObjectId id = ObjectId::of(task.id, i);
     if (value.in_plasma) {
-      store_plasma(id, value.size_bytes);
-      if (find(id) != nullptr) ++task.live_returns;
+      store_plasma(id, value.size_bytes, task.attempt);
+      // A freed one counts as well while it is somebody's lineage.
+      if (references_.is_owned(id)) task.result_stored(i);
     } else if (find(id) != nullptr) {
       const bool whole = parse_value(value.value).has_value();
       store_inline(id, whole ? OwnedValue::copy_of(value.value) : OwnedValue::make(ValueKind::kError, {}, {}),
@@ -254,6 +257,8 @@ void Core::store_returns(TaskRecord& task, const ReplyMessage& reply, const Work
 void Core::fail_returns(TaskRecord& task, std::shared_ptr<const OwnedValue> error) {
   for (std::uint32_t i = 0; i < task.shape->num_returns; ++i) {
     const ObjectId id = ObjectId::of(task.id, i);
+    // When the task ran again for another result, this one may never have been lost.
+    if (const ObjectEntry* known = find(id); known != nullptr && known->exists()) continue;
     if (task.may_have_stored) to_remove_.push_back(id);
     store_inline(id, error, true);
   }
@@ -281,7 +286,7 @@ void Core::task_events_record(const TaskRecord& task, int state) {
   if (task_events_.record(event, event.end_unix_ns)) arm_event_flush();
 }
 
-// The task is over: its arguments are let go, its record too unless a result could have to be made again.
+// The task is over, however it ended.
 void Core::end_task(TaskRecord& task) {
   task.change(TaskState::kFinished);
   const std::size_t bytes = task.args->view().size();
@@ -290,7 +295,6 @@ void Core::end_task(TaskRecord& task) {
   if (was_full && has_room()) {
     for (wire::Waiter* waiter : room_waiters_) waiter->complete();
   }
-  release_uses(task);
   end_stream(task);
   if (!task.parent.is_nil()) {
     if (const auto siblings = children_.find(task.parent); siblings != children_.end()) {
@@ -299,35 +303,13 @@ void Core::end_task(TaskRecord& task) {
       if (ids.empty()) children_.erase(siblings);
     }
   }
-  if (task.live_returns == 0 || task.retries_left == 0 || !task.actor.is_nil() || task.shape->streaming) {
-    tasks_.erase(task.id);
-  } else {
-    task.lineage = true;
-    lineage_bytes_ += task.footprint_bytes();
-    lineage_order_.push_back(task.id);
-    while (lineage_bytes_ > config_.lineage_limit_bytes && !lineage_order_.empty()) {
-      const TaskId oldest = lineage_order_.front();
-      lineage_order_.pop_front();
-      if (const auto record = tasks_.find(oldest); record != tasks_.end()) record->second->live_returns = 1;
-      drop_lineage(oldest);
-    }
-  }
+  retire(task);
   settle_references();
 }
 
 void Core::release_uses(TaskRecord& task) {
   if (!std::exchange(task.uses_held, false)) return;
   references_.remove_task_use(task.uses);
-}
-
-// One result of the task was freed; with the last one its record goes.
-void Core::drop_lineage(const TaskId& id) {
-  const auto known = tasks_.find(id);
-  if (known == tasks_.end() || !known->second->lineage) return;
-  TaskRecord& task = *known->second;
-  if (task.live_returns > 0 && --task.live_returns > 0) return;
-  lineage_bytes_ -= task.footprint_bytes();
-  tasks_.erase(known);
 }
 
 void Core::on_give_back(const WorkerId& from, Bytes payload) {

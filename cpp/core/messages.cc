@@ -18,13 +18,25 @@ RefId read_ref(wire::ByteReader& in) {
 
 void write_ref(wire::ByteWriter& out, const RefId& ref) { out.id(ref.id).id(ref.owner).id(ref.node); }
 
+void write_argument_head(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
+                         bool in_plasma, const RefId& ref) {
+  out.u16(position);
+  if (position == kKeywordPosition) out.text(keyword);
+  out.u8(in_plasma ? 1 : 0);
+  write_ref(out, ref);
+}
+
 ArgumentMessage read_argument(wire::ByteReader& in) {
   ArgumentMessage argument;
   argument.position = in.u16();
   if (argument.position == kKeywordPosition) argument.keyword = in.text(kMaxNameBytes);
   argument.in_plasma = in.u8() != 0;
   argument.ref = read_ref(in);
-  if (!argument.in_plasma) argument.value = in.blob(kMaxBlobBytes);
+  if (argument.in_plasma) {
+    argument.copy = in.u32();
+  } else {
+    argument.value = in.blob(kMaxBlobBytes);
+  }
   return argument;
 }
 
@@ -56,13 +68,16 @@ void encode_task_head(wire::ByteWriter& out, const TaskId& id, const TaskId& par
   out.id(id).id(parent).id(job).id(actor).u32(attempt).raw(trace.data, sizeof(trace.data));
 }
 
-void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword, bool in_plasma,
+void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
+                     const RefId& ref, std::uint32_t copy) {
+  write_argument_head(out, position, keyword, true, ref);
+  out.u32(copy);
+}
+
+void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
                      const RefId& ref, Bytes value) {
-  out.u16(position);
-  if (position == kKeywordPosition) out.text(keyword);
-  out.u8(in_plasma ? 1 : 0);
-  write_ref(out, ref);
-  if (!in_plasma) out.blob(value);
+  write_argument_head(out, position, keyword, false, ref);
+  out.blob(value);
 }
 
 std::optional<TaskMessage> decode_task(Bytes payload) {
@@ -170,11 +185,11 @@ std::optional<GiveBackMessage> decode_give_back(Bytes payload) {
   return message;
 }
 
-void encode_object_value(wire::ByteWriter& out, const ObjectId& id, RemoteState state,
-                         std::uint64_t size_bytes, Bytes value, std::string_view reason) {
-  out.id(id).u8(static_cast<std::uint8_t>(state)).u64(size_bytes);
-  if (state == RemoteState::kInline) out.blob(value);
-  if (state == RemoteState::kGone) out.text(reason);
+void encode_object_value(wire::ByteWriter& out, const ObjectValueMessage& message) {
+  out.id(message.id).u8(static_cast<std::uint8_t>(message.state)).u64(message.size_bytes);
+  if (message.state == RemoteState::kInline) out.blob(message.value);
+  if (message.state == RemoteState::kPlasma) out.u32(message.copy);
+  if (message.state == RemoteState::kGone) out.text(message.reason);
 }
 
 std::optional<ObjectValueMessage> decode_object_value(Bytes payload) {
@@ -186,7 +201,21 @@ std::optional<ObjectValueMessage> decode_object_value(Bytes payload) {
   message.state = static_cast<RemoteState>(state);
   message.size_bytes = in.u64();
   if (message.state == RemoteState::kInline) message.value = in.blob(kMaxBlobBytes);
+  if (message.state == RemoteState::kPlasma) message.copy = in.u32();
   if (message.state == RemoteState::kGone) message.reason = in.text();
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
+void encode_object_lost(wire::ByteWriter& out, const ObjectLostMessage& message) {
+  out.id(message.id).u32(message.copy);
+}
+
+std::optional<ObjectLostMessage> decode_object_lost(Bytes payload) {
+  wire::ByteReader in(payload);
+  ObjectLostMessage message;
+  message.id = in.id<ObjectId>();
+  message.copy = in.u32();
   if (!in.ok()) return std::nullopt;
   return message;
 }

@@ -31,6 +31,7 @@ enum class CoreFrame : std::uint16_t {
   kBorrowNack = 41,     // owner -> borrower
   kBorrowRemove = 42,   // borrower -> owner
   kReturnRelease = 43,  // caller -> executor
+  kObjectLost = 44,     // borrower -> owner: the copy is not in shared memory; answered by OBJECT_VALUE
   kStreamItem = 46,     // executor -> owner: one item of a streaming generator
   kStreamTaken = 47,    // owner -> executor: how many items its consumer has taken
 };
@@ -80,8 +81,9 @@ struct ArgumentMessage {
   std::uint16_t position = 0;  // kKeywordPosition: `keyword` names it
   std::string_view keyword;
   bool in_plasma = false;
-  Bytes value;  // inline: a serialized value
-  RefId ref;    // of the object (always set: it covers references nested in it)
+  std::uint32_t copy = 0;  // in_plasma: which copy (core/objects.h)
+  Bytes value;             // inline: a serialized value
+  RefId ref;               // of the object (always set: it covers references nested in it)
 };
 
 struct TaskMessage {
@@ -106,7 +108,10 @@ struct TaskMessage {
 // The head (what differs per call) of a task; template.encoded, the arguments and the value follow it.
 void encode_task_head(wire::ByteWriter& out, const TaskId& id, const TaskId& parent, const JobId& job,
                       const ActorId& actor, std::uint32_t attempt, const TraceContext& trace);
-void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword, bool in_plasma,
+// An argument in shared memory (`copy`), or one with its value.
+void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
+                     const RefId& ref, std::uint32_t copy);
+void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
                      const RefId& ref, Bytes value);
 std::optional<TaskMessage> decode_task(Bytes payload);
 
@@ -171,12 +176,19 @@ struct ObjectValueMessage {
   ObjectId id;
   RemoteState state = RemoteState::kGone;
   std::uint64_t size_bytes = 0;
-  Bytes value;              // kInline
-  std::string_view reason;  // kGone
+  std::uint32_t copy = 0;        // kPlasma
+  Bytes value = {};              // kInline
+  std::string_view reason = {};  // kGone
 };
-void encode_object_value(wire::ByteWriter& out, const ObjectId& id, RemoteState state,
-                         std::uint64_t size_bytes, Bytes value, std::string_view reason);
+void encode_object_value(wire::ByteWriter& out, const ObjectValueMessage& message);
 std::optional<ObjectValueMessage> decode_object_value(Bytes payload);
+
+struct ObjectLostMessage {
+  ObjectId id;
+  std::uint32_t copy = 0;  // the one that was looked for
+};
+void encode_object_lost(wire::ByteWriter& out, const ObjectLostMessage& message);
+std::optional<ObjectLostMessage> decode_object_lost(Bytes payload);
 
 struct BorrowMessage {
   ObjectId id;

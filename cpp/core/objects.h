@@ -34,6 +34,10 @@ struct ObjectEntry {
   bool watch_free = false;
   bool is_error = false;
   bool freed = false;  // its value was dropped by free(): it holds ObjectFreedError
+  bool lost = false;   // owned, gone from shared memory, and the policy thread has been told
+  // Which copy lies in shared memory, or will: the attempt of the task that made it. A report that another
+  // copy is lost is out of date.
+  std::uint32_t copy = 0;
   std::uint64_t size_bytes = 0;
   std::shared_ptr<const OwnedValue> value;  // kInline
   Bytes mapped;                             // kMapped

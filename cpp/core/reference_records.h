@@ -61,6 +61,7 @@ struct Rare {
   // As owner.
   std::unordered_map<WorkerId, std::uint64_t, IdHash> borrowers;  // and the generation of each one's ADD
   std::vector<ObjectId> contained;  // what the value contains; each is counted once in its entry
+  std::vector<ObjectId> former;     // `contained` of a freed value; counts nothing
   // As borrower.
   WorkerId owner;                // of the object; set for every entry that is not kOwned or kFreed
   std::uint64_t generation = 0;  // of our BORROW_ADD; meaningful in kAdding and kRegistered

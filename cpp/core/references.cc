@@ -193,7 +193,9 @@ void ReferenceTable::free_owned(Map::iterator position) {
     for (const ObjectId& inner : entry.rare->contained) decrement(&Entry::containers, inner, "free");
   }
   if (lineage_kept) {
-    entry.rare.reset();
+    // Without looking at what it may contain again when it is revived: see formerly_contained().
+    const auto former = std::exchange(entry.rare, nullptr);
+    if (former && !former->contained.empty()) rare(entry).former = std::move(former->contained);
     set_state(position->first, entry, State::kFreed);
   } else {
     erase(position);
@@ -295,6 +297,23 @@ void ReferenceTable::take_actions(std::vector<ReferenceAction>& actions) {
 bool ReferenceTable::is_owned(const ObjectId& id) const {
   const auto position = entries_.find(id);
   return position != entries_.end() && position->second.owned();
+}
+
+bool ReferenceTable::is_freed(const ObjectId& id) const {
+  const auto position = entries_.find(id);
+  return position != entries_.end() && position->second.state == State::kFreed;
+}
+
+std::span<const ObjectId> ReferenceTable::contained(const ObjectId& outer) const {
+  const auto position = entries_.find(outer);
+  if (position == entries_.end() || !position->second.rare) return {};
+  return position->second.rare->contained;
+}
+
+std::vector<ObjectId> ReferenceTable::formerly_contained(const ObjectId& outer) const {
+  const auto position = entries_.find(outer);
+  if (position == entries_.end() || !position->second.rare) return {};
+  return position->second.rare->former;
 }
 
 WorkerId ReferenceTable::owner_of(const ObjectId& id) const { return counts(id).owner; }

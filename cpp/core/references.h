@@ -158,7 +158,7 @@ class ReferenceTable {
   void add_task_use(const ObjectId& id);
   void remove_task_use(const ObjectId& id);
   void remove_task_use(std::span<const ObjectId> ids);
-  // Owned objects needed to compute another one again. Keeps the record, not the value.
+  // Owned objects needed to compute another one again (core/lineage.h). Keeps the record, not the value.
   void add_lineage_pin(const ObjectId& id);
   void remove_lineage_pin(const ObjectId& id);
 
@@ -196,6 +196,12 @@ class ReferenceTable {
 
   bool contains(const ObjectId& id) const { return entries_.contains(id); }
   bool is_owned(const ObjectId& id) const;
+  // Owned, its value freed, its record pinned by lineage.
+  bool is_freed(const ObjectId& id) const;
+  // What the value of an owned object contains, as far as it is counted; valid until the next event.
+  std::span<const ObjectId> contained(const ObjectId& outer) const;
+  // What was counted when the value was last freed with its record kept: for who has kept the value too.
+  std::vector<ObjectId> formerly_contained(const ObjectId& outer) const;
   // The owner; nil when the id is not in the table.
   WorkerId owner_of(const ObjectId& id) const;
   // All zero when the id is not in the table.

@@ -25,8 +25,9 @@ bool sends_messages(State state) {
 void validate_owned(const ObjectId& id, const Entry& entry) {
   const bool lent = entry.rare && !entry.rare->borrowers.empty();
   if (entry.state == State::kFreed) {
-    require(!entry.held() && entry.lineage_pins != 0 && !entry.rare, id,
-            "a freed entry is lineage and nothing else");
+    require(
+        !entry.held() && entry.lineage_pins != 0 && !lent && (!entry.rare || entry.rare->contained.empty()),
+        id, "a freed entry is lineage and nothing else");
   } else {
     require(entry.held() || lent, id, "an owned object that nobody holds must be freed");
   }

@@ -44,4 +44,17 @@ void TaskRecord::change(TaskState to) {
   state = to;
 }
 
+void TaskRecord::result_stored(std::uint32_t index) {
+  if (in_store.empty()) in_store.resize(shape->num_returns);
+  if (index >= in_store.size() || in_store[index]) return;
+  in_store[index] = true;
+  ++live_results;
+}
+
+void TaskRecord::result_gone(std::uint32_t index) {
+  if (index >= in_store.size() || !in_store[index]) return;
+  in_store[index] = false;
+  --live_results;
+}
+
 }  // namespace aktis::core

@@ -46,15 +46,18 @@ struct TaskRecord {
   std::int64_t submit_unix_ns = 0;
   bool cancel_requested = false;
   std::shared_ptr<const OwnedValue> cancel_error;  // what its returns become when the cancel succeeds
-  std::uint32_t live_returns = 0;                  // of a lineage record: results not yet freed
   // An attempt may have stored results in shared memory without a reply that says so: its worker is lost, or
   // it is the one whose results are made again.
   bool may_have_stored = false;
-  bool uses_held = true;  // its uses are still counted
-  bool lineage = false;   // kept only because a result might have to be computed again
+  std::vector<bool> in_store;      // by index: results in shared memory that somebody may still need
+  std::uint32_t live_results = 0;  // how many of them
+  bool uses_held = true;           // its uses are still counted
 
   std::size_t footprint_bytes() const { return sizeof(TaskRecord) + args->view().size(); }
   bool at_most_once() const { return shape->max_retries == 0; }
+  // A result was put in shared memory, where it can be lost; or is not needed by anybody any more.
+  void result_stored(std::uint32_t index);
+  void result_gone(std::uint32_t index);
   void change(TaskState to);  // throws std::logic_error on a change that the table does not have
 };
 

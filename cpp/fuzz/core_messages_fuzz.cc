@@ -8,7 +8,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace aktis::core;
   if (size == 0) return 0;
   const Bytes input(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-  switch (data[0] % 8) {
+  switch (data[0] % 9) {
     case 0:
       if (const auto task = decode_task(input)) {
         for (const auto& argument : task->arguments) parse_value(argument.value);
@@ -37,6 +37,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 7:
       decode_stream_taken(input);
+      break;
+    case 8:
+      decode_object_lost(input);
       break;
   }
   return 0;

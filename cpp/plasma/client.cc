@@ -224,6 +224,12 @@ struct Client::Impl final : wire::ConnectionDelegate,
 
   ObjectView view(const Place& place) const { return {mapping->readable(place.offset, place.size_bytes)}; }
 
+  void deliver(const ObjectId& id, ObjectView found) {
+    reactor.post([hears = listener, id, found] {
+      if (hears) hears->on_object(id, found);
+    });
+  }
+
   // After operations were queued: a client that was quiet sends at once, a busy one in batches.
   void flush_soon() {
     if (ops.size() >= kFlushOpsBytes || wire::Clock::now() - flushed_at >= kQuietTime) return flush_locked();
@@ -318,7 +324,7 @@ struct Client::Impl final : wire::ConnectionDelegate,
   std::string failure;
   wire::Waiter* connect_waiter = nullptr;
   std::uint64_t slab_max_object_bytes = 0;
-  ClientObjects objects{ClientObjects::IdleLimits{}};
+  ClientObjects objects{ClientObjects::IdleLimits{}, config.asks_for_sealed};
   SlabCutter slabs;
   OpWriter ops;  // not sent yet
   bool flush_asked = false;
@@ -453,11 +459,7 @@ ObjectView Client::seal(const ObjectId& id) {
   if (sealed.cut) impl_->slabs.settle(*sealed.cut, impl_->ops);
   impl_->flush_soon();
   const ObjectView view = impl_->view({sealed.op.offset, sealed.op.size_bytes});
-  if (sealed.wanted) {
-    impl_->reactor.post([listener = impl_->listener, id, view] {
-      if (listener) listener->on_object(id, view);
-    });
-  }
+  if (sealed.wanted) impl_->deliver(id, view);
   return view;
 }
 
@@ -470,6 +472,7 @@ void Client::abort(const ObjectId& id) {
     impl_->ops.abort(aborted.place.offset);
   }
   if (impl_->ops.size() > 0) impl_->flush_soon();
+  if (aborted.wanted) impl_->deliver(id, impl_->view(*aborted.wanted));
 }
 
 std::optional<ObjectView> Client::pin_if_mapped(const ObjectId& id) {

@@ -44,7 +44,7 @@ class ClientListener {
   virtual ~ClientListener() = default;
   // A requested object is now mapped and pinned once for the request (poller thread, no lock held).
   virtual void on_object(const ObjectId& id, ObjectView view) = 0;
-  // A requested object was deleted or its creator died before it was sealed.
+  // A requested object was deleted or its creator died before it was sealed; or see asks_for_sealed.
   virtual void on_object_lost(const ObjectId& id) = 0;
   // The store's connection broke: pinned views stay readable (the mapping is ours), nothing else works.
   virtual void on_disconnected(const std::string& reason) = 0;
@@ -53,6 +53,9 @@ class ClientListener {
 struct ClientConfig {
   std::string address;  // "unix:/..." of the store
   wire::Hello hello;
+  // Every object that this client requests has been sealed: one that the store does not have, nor gets in a
+  // moment, is lost. Without it requests wait for objects that do not exist yet.
+  bool asks_for_sealed = false;
   std::size_t slab_max_object_bytes = 1u << 20;  // larger objects are asked for one by one
   std::size_t copy_threads_min_bytes = 32u << 20;
   unsigned max_copy_threads = 0;  // of one large copy; 0: as many as the machine has, at most 4

@@ -1,6 +1,7 @@
 #include "plasma/client_objects.h"
 
 #include <stdexcept>
+#include <utility>
 
 namespace aktis::plasma {
 
@@ -14,14 +15,15 @@ ClientObject* ClientObjects::find(const ObjectId& id) {
 ClientObjects::MayCreate ClientObjects::may_create(const ObjectId& id, OpWriter& ops) {
   ClientObject* object = find(id);
   if (object == nullptr || object->state == State::kAsked) return MayCreate::kYes;
-  if (object->state != State::kIdle) return MayCreate::kExists;
-  let_go(*object, ops);
+  if (object->state == State::kCreating) return MayCreate::kExists;
+  if (object->state == State::kIdle) let_go(*object, ops);
   return MayCreate::kAskStore;
 }
 
 void ClientObjects::created(const ObjectId& id, const WorkerId& owner, Place place,
                             std::optional<SlabCutter::Cut> cut, bool primary) {
   ClientObject& object = objects_[id];
+  if (object.state == State::kHeld) supersede(object);
   object.id = id;
   object.owner = owner;
   object.state = State::kCreating;
@@ -45,7 +47,7 @@ ClientObjects::Sealed ClientObjects::seal(const ObjectId& id) {
   object->cut.reset();
   object->asked = false;
   object->store_pins = 1;
-  hold(*object, sealed.wanted ? 2 : 1);
+  hold(*object, object->users + (sealed.wanted ? 2 : 1));
   return sealed;
 }
 
@@ -54,18 +56,41 @@ ClientObjects::Aborted ClientObjects::abort(const ObjectId& id, OpWriter& ops) {
   if (object == nullptr || object->state != State::kCreating) {
     throw std::logic_error("abort of object " + id.hex() + ", which is not being created");
   }
-  const Aborted aborted{{object->offset, object->size_bytes}, object->cut};
+  const Aborted aborted{{object->offset, object->size_bytes}, object->cut, std::nullopt};
+  if (object->users > 0) return restore(*object, aborted);
+  release_older(*object, ops);
   if (!object->asked) {
     objects_.erase(id);
     return aborted;
   }
   object->state = State::kAsked;
   object->cut.reset();
-  if (!object->store_asked) {
-    object->store_asked = true;
-    ops.get(id);
-  }
+  if (!object->store_asked) ask_store(*object, ops);
   return aborted;
+}
+
+// What is read here of an object that the store has lost stays readable while it is made again.
+void ClientObjects::supersede(ClientObject& object) {
+  --held_;
+  held_bytes_ -= object.size_bytes;
+  object.older.push_back({{object.offset, object.size_bytes}, object.store_pins});
+}
+
+// Nothing came of making it again.
+ClientObjects::Aborted ClientObjects::restore(ClientObject& object, Aborted aborted) {
+  const ClientObject::Older last = object.older.back();
+  object.older.pop_back();
+  object.cut.reset();
+  object.offset = last.place.offset;
+  object.size_bytes = last.place.size_bytes;
+  object.store_pins = last.store_pins;
+  if (std::exchange(object.asked, false)) aborted.wanted = last.place;
+  hold(object, object.users + (aborted.wanted ? 1 : 0));
+  return aborted;
+}
+
+void ClientObjects::release_older(ClientObject& object, OpWriter& ops) {
+  for (const auto& older : std::exchange(object.older, {})) ops.release(older.place.offset, older.store_pins);
 }
 
 std::optional<Place> ClientObjects::pin_if_mapped(const ObjectId& id) {
@@ -80,15 +105,15 @@ std::optional<Place> ClientObjects::pin_if_mapped(const ObjectId& id) {
 
 bool ClientObjects::pin(const ObjectId& id) {
   ClientObject* object = find(id);
-  if (object == nullptr || object->state != State::kHeld) return false;
+  if (object == nullptr || object->users == 0) return false;
   ++object->users;
   return true;
 }
 
 bool ClientObjects::unpin(const ObjectId& id, wire::TimePoint now, OpWriter& ops) {
   ClientObject* object = find(id);
-  if (object == nullptr || object->state != State::kHeld) return false;
-  if (--object->users > 0) return true;
+  if (object == nullptr || object->users == 0) return false;
+  if (--object->users > 0 || object->state == State::kCreating) return true;
   object->state = State::kIdle;
   object->idle_since = now;
   --held_;
@@ -107,8 +132,7 @@ std::optional<Place> ClientObjects::ask(const ObjectId& id, OpWriter& ops) {
   object.asked = true;
   if (is_new) {
     object.id = id;
-    object.store_asked = true;
-    ops.get(id);
+    ask_store(object, ops);
   }
   return std::nullopt;
 }
@@ -178,6 +202,15 @@ void ClientObjects::hold(ClientObject& object, std::uint32_t users) {
   held_bytes_ += object.size_bytes;
 }
 
+void ClientObjects::ask_store(ClientObject& object, OpWriter& ops) const {
+  object.store_asked = true;
+  if (sealed_only_) {
+    ops.get_sealed(object.id);
+  } else {
+    ops.get(object.id);
+  }
+}
+
 void ClientObjects::wake_idle(ClientObject& object) {
   idle_.remove(object);
   idle_bytes_ -= object.size_bytes;
@@ -188,6 +221,7 @@ void ClientObjects::let_go(ClientObject& object, OpWriter& ops) {
   idle_.remove(object);
   idle_bytes_ -= object.size_bytes;
   ops.release(object.offset, object.store_pins);
+  release_older(object, ops);
   const ObjectId id = object.id;
   objects_.erase(id);
 }

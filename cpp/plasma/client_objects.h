@@ -5,6 +5,7 @@
 //
 //   (none) -> ASKED -> HELD -> IDLE -> (none)        asked for; there, with users; there, without
 //   (none) or ASKED -> CREATING -> HELD              made here; whoever had asked is served by our own seal
+//   HELD -> CREATING -> HELD                         the store has lost what is read here; it is made again
 //
 // IDLE keeps the store's pin for a moment, so that a repeated get makes no system call; it is bounded in
 // bytes, number and time, and given up when the store asks.
@@ -24,7 +25,17 @@ namespace aktis::plasma {
 
 enum class ClientObjectState : std::uint8_t { kAsked, kCreating, kHeld, kIdle };
 
+struct Place {
+  std::uint64_t offset = 0;
+  std::uint64_t size_bytes = 0;
+};
+
 struct ClientObject {
+  // Bytes of the object that the store has lost since; users may still read them.
+  struct Older {
+    Place place;
+    std::uint32_t store_pins = 0;
+  };
   ObjectId id;
   WorkerId owner;
   ClientObjectState state = ClientObjectState::kAsked;
@@ -36,14 +47,10 @@ struct ClientObject {
   std::uint64_t size_bytes = 0;
   std::uint32_t users = 0;       // pins handed out here
   std::uint32_t store_pins = 0;  // pins that the store counts for us
+  std::vector<Older> older;      // kept until the last user goes: nobody knows who reads which
   std::optional<SlabCutter::Cut> cut;
   wire::TimePoint idle_since{};
   Link<ClientObject> of_idle;
-};
-
-struct Place {
-  std::uint64_t offset = 0;
-  std::uint64_t size_bytes = 0;
 };
 
 class ClientObjects {
@@ -53,10 +60,12 @@ class ClientObjects {
     std::size_t max_objects = 4096;
     wire::Clock::duration lifetime{std::chrono::milliseconds(200)};
   };
-  explicit ClientObjects(IdleLimits limits) : limits_(limits) {}
+  // `sealed_only`: nobody here asks for an object before it has been sealed, so one that is missing is lost.
+  explicit ClientObjects(IdleLimits limits, bool sealed_only = false)
+      : limits_(limits), sealed_only_(sealed_only) {}
 
-  // Whether an object of this id can be created. kAskStore: it was idle here and has been given up; only the
-  // store knows whether its owner has deleted it meanwhile.
+  // Whether an object of this id can be created. kAskStore: it is held here, or was idle and has been given
+  // up; only the store knows whether it has been deleted or lost meanwhile.
   enum class MayCreate { kYes, kAskStore, kExists };
   MayCreate may_create(const ObjectId& id, OpWriter& ops);
   void created(const ObjectId& id, const WorkerId& owner, Place place, std::optional<SlabCutter::Cut> cut,
@@ -72,6 +81,7 @@ class ClientObjects {
   struct Aborted {
     Place place;
     std::optional<SlabCutter::Cut> cut;
+    std::optional<Place> wanted;  // deliver what was there before: one more pin was taken for the request
   };
   Aborted abort(const ObjectId& id, OpWriter& ops);
 
@@ -100,8 +110,13 @@ class ClientObjects {
   void hold(ClientObject& object, std::uint32_t users);
   void let_go(ClientObject& object, OpWriter& ops);  // IDLE -> (none)
   void wake_idle(ClientObject& object);
+  void supersede(ClientObject& object);
+  Aborted restore(ClientObject& object, Aborted aborted);
+  void release_older(ClientObject& object, OpWriter& ops);
+  void ask_store(ClientObject& object, OpWriter& ops) const;
 
   const IdleLimits limits_;
+  const bool sealed_only_;
   std::unordered_map<ObjectId, ClientObject, IdHash> objects_;
   IntrusiveList<ClientObject, &ClientObject::of_idle> idle_;
   std::uint64_t idle_bytes_ = 0;

@@ -17,6 +17,7 @@
 #include "plasma/admission.h"
 #include "plasma/allocator.h"
 #include "plasma/catalog.h"
+#include "plasma/expected_objects.h"
 #include "plasma/object_table.h"
 #include "plasma/protocol.h"
 #include "plasma/recent_set.h"
@@ -41,7 +42,8 @@ struct EngineOptions {
   std::chrono::milliseconds slab_idle{1000};       // unused for so long: asked back
   std::chrono::milliseconds reclaim_interval{50};  // at most so often while creations wait for room
   std::chrono::milliseconds tombstone_lifetime{5000};
-  Catalog::WallClock wall_clock;  // empty: the system's
+  std::chrono::milliseconds seal_grace{1000};  // how late the seal of an object may be that must be there
+  Catalog::WallClock wall_clock;               // empty: the system's
 };
 
 struct EngineStatistics {
@@ -54,6 +56,7 @@ struct EngineStatistics {
   std::uint64_t creates = 0, seals = 0, gets = 0, releases = 0, deletes = 0, aborts = 0, slabs = 0;
   std::uint64_t evictions = 0, evicted_bytes = 0;
   std::uint64_t full_errors = 0, violations = 0, disconnects = 0, duplicates = 0;
+  std::uint64_t missing = 0;          // objects that must have been there and were not
   std::uint64_t allocated_bytes = 0;  // ever, by creations and leases
 };
 
@@ -114,6 +117,7 @@ class Engine final {
   void condemn(Object& object);
   void abort(Session& session, Object& object);
   void forget_wait(const ObjectId& id, SessionId session);
+  void give_up_missing(wire::TimePoint now);
   void cut_off(Session& session, std::uint64_t slab, std::uint64_t used_bytes);
   void release_memory(Block* block, bool touched);
   void serve_waiting(wire::TimePoint now);
@@ -129,6 +133,7 @@ class Engine final {
   std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;
   std::unordered_map<ObjectId, std::vector<SessionId>, IdHash> waiters_;
   std::vector<SessionId> with_answers_;
+  ExpectedObjects expected_;           // of those in waiters_
   RecentSet<ObjectId> deleted_early_;  // deleted before their seal arrived
   RecentSet<WorkerId> dead_owners_;
   SessionId last_session_ = 0;

@@ -38,6 +38,7 @@ OpsResult decode_ops(std::span<const std::byte> payload, OpVisitor& visitor) {
         break;
       case Op::kDelete:
       case Op::kGet:
+      case Op::kGetSealed:
       case Op::kCancelGet:
         seal.id = reader.id<ObjectId>();
         break;
@@ -69,6 +70,9 @@ OpsResult decode_ops(std::span<const std::byte> payload, OpVisitor& visitor) {
       case Op::kGet:
         accepted = visitor.on_get(seal.id);
         break;
+      case Op::kGetSealed:
+        accepted = visitor.on_get_sealed(seal.id);
+        break;
       case Op::kCancelGet:
         accepted = visitor.on_cancel_get(seal.id);
         break;
@@ -99,6 +103,9 @@ void OpWriter::release(std::uint64_t offset, std::uint32_t count) {
 void OpWriter::remove(const ObjectId& id) { writer_.u8(static_cast<std::uint8_t>(Op::kDelete)).id(id); }
 void OpWriter::abort(std::uint64_t offset) { writer_.u8(static_cast<std::uint8_t>(Op::kAbort)).u64(offset); }
 void OpWriter::get(const ObjectId& id) { writer_.u8(static_cast<std::uint8_t>(Op::kGet)).id(id); }
+void OpWriter::get_sealed(const ObjectId& id) {
+  writer_.u8(static_cast<std::uint8_t>(Op::kGetSealed)).id(id);
+}
 void OpWriter::cancel_get(const ObjectId& id) {
   writer_.u8(static_cast<std::uint8_t>(Op::kCancelGet)).id(id);
 }

@@ -55,6 +55,7 @@ enum class Op : std::uint8_t {
   kSlabTrim = 7,
   kSlabClose = 8,
   kCancelCreate = 9,
+  kGetSealed = 10,  // as kGet, of an object that has been sealed: lost when it does not come in a moment
 };
 
 struct SealOp {
@@ -75,6 +76,7 @@ class OpVisitor {
   virtual bool on_delete(const ObjectId& id) = 0;
   virtual bool on_abort(std::uint64_t offset) = 0;  // of a creation, not of an object in a slab
   virtual bool on_get(const ObjectId& id) = 0;
+  virtual bool on_get_sealed(const ObjectId& id) = 0;
   virtual bool on_cancel_get(const ObjectId& id) = 0;
   virtual bool on_slab_trim(std::uint64_t slab, std::uint64_t used_bytes) = 0;
   // No object of the slab is being written any more: what is not sealed is free again.
@@ -96,6 +98,7 @@ class OpWriter {
   void remove(const ObjectId& id);
   void abort(std::uint64_t offset);
   void get(const ObjectId& id);
+  void get_sealed(const ObjectId& id);
   void cancel_get(const ObjectId& id);
   void slab_trim(std::uint64_t slab, std::uint64_t used_bytes);
   void slab_close(std::uint64_t slab);
@@ -137,7 +140,7 @@ struct SlabGrant {
 
 enum class ObjectStatus : std::uint8_t {
   kReady = 0,  // pinned once for the client
-  kLost = 1,   // deleted, or its creator went away before it was sealed
+  kLost = 1,   // deleted, or its creator went away before it was sealed, or not there (kGetSealed)
 };
 
 struct ObjectReply {

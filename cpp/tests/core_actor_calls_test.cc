@@ -66,6 +66,24 @@ TEST_F(ActorCallsTest, ACallWithoutItsArgumentsHoldsBackTheNext) {
   EXPECT_EQ(out_.pushed, (std::vector<TaskRecord*>{&waiting, &next}));
 }
 
+TEST_F(ActorCallsTest, ACallWhoseResultWasLostTakesItsOldPlace) {
+  calls_.connect(actor_, worker_);
+  TaskRecord& made = *submit(1)[0];
+  made.worker = worker_;
+  calls_.on_reply(made);
+  made.change(TaskState::kFinished);
+  calls_.pause(actor_);
+  TaskRecord& user = call();
+  calls_.submit(user);
+  made.change(TaskState::kWaiting);
+  ++made.attempt;
+  EXPECT_EQ(calls_.submit(made), nullptr);
+  out_.pushed.clear();
+  calls_.connect(actor_, worker_);
+  EXPECT_EQ(out_.pushed, (std::vector<TaskRecord*>{&made, &user}));
+  EXPECT_EQ(calls_.worker_of(actor_), worker_);
+}
+
 TEST_F(ActorCallsTest, OutOfOrderActorsDoNotWait) {
   calls_.set_options(actor_, true);
   calls_.connect(actor_, worker_);

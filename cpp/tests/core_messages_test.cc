@@ -27,9 +27,9 @@ std::vector<std::byte> encoded_task(std::size_t arguments) {
   const auto value = OwnedValue::make(ValueKind::kPickle, {}, {});
   for (std::size_t i = 0; i < arguments; ++i) {
     if (i % 2 == 0) {
-      encode_argument(out, static_cast<std::uint16_t>(i), {}, false, ref, value->view());
+      encode_argument(out, static_cast<std::uint16_t>(i), {}, ref, value->view());
     } else {
-      encode_argument(out, kKeywordPosition, "keyword", true, ref, {});
+      encode_argument(out, kKeywordPosition, "keyword", ref, 7);
     }
   }
   out.blob(value->view());
@@ -52,6 +52,7 @@ TEST(MessagesTest, TaskRoundTrip) {
   EXPECT_FALSE(task->arguments[0].in_plasma);
   EXPECT_TRUE(parse_value(task->arguments[0].value));
   EXPECT_TRUE(task->arguments[1].in_plasma);
+  EXPECT_EQ(task->arguments[1].copy, 7u);
   EXPECT_EQ(task->arguments[1].keyword, "keyword");
   EXPECT_TRUE(parse_value(task->args));
 }
@@ -112,8 +113,25 @@ TEST(MessagesTest, SmallMessagesRoundTrip) {
   EXPECT_EQ(decode_borrow(borrow.view())->generation, 12u);
 
   wire::ByteWriter gone;
-  encode_object_value(gone, ObjectId::of(ids[0], 3), RemoteState::kGone, 0, {}, "freed");
+  encode_object_value(gone, {.id = ObjectId::of(ids[0], 3), .reason = "freed"});
   EXPECT_EQ(decode_object_value(gone.view())->reason, "freed");
+
+  wire::ByteWriter stored;
+  encode_object_value(stored, {.id = {}, .state = RemoteState::kPlasma, .size_bytes = 5, .copy = 2});
+  EXPECT_EQ(decode_object_value(stored.view())->copy, 2u);
+}
+
+TEST(MessagesTest, ALostObjectNamesItsCopyAndEveryTruncationIsRefused) {
+  const ObjectId id = ObjectId::of(TaskId::random(), 1);
+  wire::ByteWriter out;
+  encode_object_lost(out, {id, 3});
+  const auto message = decode_object_lost(out.view());
+  ASSERT_TRUE(message);
+  EXPECT_EQ(message->id, id);
+  EXPECT_EQ(message->copy, 3u);
+  for (std::size_t length = 0; length < out.size(); ++length) {
+    EXPECT_FALSE(decode_object_lost(out.view().first(length))) << length;
+  }
 }
 
 }  // namespace

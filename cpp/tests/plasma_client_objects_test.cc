@@ -23,6 +23,7 @@ class Told final : public OpVisitor {
   bool on_delete(const ObjectId&) override { return text += "d ", true; }
   bool on_abort(std::uint64_t) override { return false; }
   bool on_get(const ObjectId&) override { return text += "g ", true; }
+  bool on_get_sealed(const ObjectId&) override { return text += "gs ", true; }
   bool on_cancel_get(const ObjectId&) override { return text += "c ", true; }
   bool on_slab_trim(std::uint64_t, std::uint64_t) override { return false; }
   bool on_cancel_create(std::uint64_t) override { return true; }
@@ -67,6 +68,12 @@ TEST_F(ClientObjectsTest, AskedOnceAnsweredOnce) {
   EXPECT_TRUE(objects.ask(id, ops));  // here now
   EXPECT_EQ(told(), "");
   EXPECT_EQ(objects.held(), 1u);
+}
+
+TEST_F(ClientObjectsTest, WhoAsksForSealedObjectsOnlySaysSo) {
+  ClientObjects sealed_only{limits(), true};
+  EXPECT_FALSE(sealed_only.ask(id, ops));
+  EXPECT_EQ(told(), "gs ");
 }
 
 TEST_F(ClientObjectsTest, LastUnpinKeepsItForAMoment) {
@@ -183,9 +190,56 @@ TEST_F(ClientObjectsTest, CreatingAgainDependsOnWhoHoldsIt) {
   make(1, 128);
   EXPECT_EQ(objects.may_create(id, ops), MayCreate::kExists);
   objects.seal(id);
-  EXPECT_EQ(objects.may_create(id, ops), MayCreate::kExists);
+  EXPECT_EQ(objects.may_create(id, ops), MayCreate::kAskStore);
+  EXPECT_EQ(told(), "");
   objects.unpin(id, now, ops);
   EXPECT_EQ(objects.may_create(id, ops), MayCreate::kAskStore);
+  EXPECT_EQ(told(), "r128x1 ");
+  EXPECT_EQ(objects.may_create(id, ops), MayCreate::kYes);
+}
+
+TEST_F(ClientObjectsTest, ALostObjectIsMadeAgainUnderItsReaders) {
+  make(1, 128);
+  objects.seal(id);
+  make(1, 256, 200);  // the store has lost it and gives another place
+  EXPECT_EQ(objects.held(), 0u);
+  EXPECT_TRUE(objects.pin(id));
+  EXPECT_TRUE(objects.unpin(id, now, ops));
+  objects.seal(id);
+  EXPECT_EQ(objects.held_bytes(), 200u);
+  EXPECT_EQ(objects.pin_if_mapped(id)->offset, 256u);
+  for (int users = 3; users > 0; --users) {
+    EXPECT_EQ(told(), "");
+    EXPECT_TRUE(objects.unpin(id, now, ops));
+  }
+  EXPECT_FALSE(objects.unpin(id, now, ops));
+  objects.release_idle(now, true, ops);
+  EXPECT_EQ(told(), "r256x1 r128x1 ");
+}
+
+TEST_F(ClientObjectsTest, WhatIsNotMadeAgainStaysReadable) {
+  make(1, 128);
+  objects.seal(id);
+  make(1, 256, 200);
+  EXPECT_FALSE(objects.ask(id, ops));
+  const auto aborted = objects.abort(id, ops);
+  EXPECT_EQ(aborted.place.offset, 256u);
+  ASSERT_TRUE(aborted.wanted);
+  EXPECT_EQ(aborted.wanted->offset, 128u);
+  EXPECT_EQ(objects.held_bytes(), 100u);
+  EXPECT_TRUE(objects.unpin(id, now, ops));
+  EXPECT_TRUE(objects.unpin(id, now, ops));
+  EXPECT_FALSE(objects.unpin(id, now, ops));
+  EXPECT_EQ(told(), "");
+}
+
+TEST_F(ClientObjectsTest, AReaderThatLeavesMeanwhileLeavesNothing) {
+  make(1, 128);
+  objects.seal(id);
+  make(1, 256, 200);
+  EXPECT_TRUE(objects.unpin(id, now, ops));
+  EXPECT_FALSE(objects.pin(id));
+  objects.abort(id, ops);
   EXPECT_EQ(told(), "r128x1 ");
   EXPECT_EQ(objects.may_create(id, ops), MayCreate::kYes);
 }

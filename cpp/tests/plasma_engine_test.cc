@@ -46,6 +46,31 @@ TEST_F(EngineTest, BatchedGetIsAnsweredAsObjectsAreSealed) {
   EXPECT_EQ(h.outbox.found[b][1].id, numbered_object(3));
 }
 
+TEST_F(EngineTest, WhatMustHaveBeenSealedAndIsNotThereIsLost) {
+  OpWriter batch;
+  for (const std::uint32_t number : {1u, 2u, 3u, 4u}) batch.get_sealed(numbered_object(number));
+  ASSERT_FALSE(h.ops(b, batch));
+  batch.clear();
+  batch.cancel_get(numbered_object(4));
+  ASSERT_FALSE(h.ops(b, batch));
+  ASSERT_FALSE(h.get(a, 5));  // waits for an object that does not exist yet
+  h.advance(999);
+  h.put(a, 1, 100);                           // its seal was late
+  const auto creating = h.create(a, 2, 100);  // nobody can tell that it has been sealed before
+  ASSERT_TRUE(creating);
+  EXPECT_EQ(h.outbox.found[b].size(), 1u);
+  ASSERT_TRUE(h.engine.next_deadline());
+  h.advance(1);
+  ASSERT_EQ(h.outbox.found[b].size(), 2u);
+  EXPECT_EQ(h.outbox.found[b][1].id, numbered_object(3));
+  EXPECT_EQ(h.outbox.found[b][1].status, ObjectStatus::kLost);
+  h.seal(a, 2, creating->offset, 100);
+  EXPECT_EQ(h.outbox.found[b].back().status, ObjectStatus::kReady);
+  h.advance(10'000);
+  EXPECT_TRUE(h.outbox.found[a].empty());
+  EXPECT_EQ(statistics().missing, 1u);
+}
+
 TEST_F(EngineTest, CancelledGetIsNotAnswered) {
   h.get(b, 1);
   OpWriter batch;

@@ -27,6 +27,7 @@ class Recorder final : public OpVisitor {
   bool on_delete(const ObjectId&) override { return note("delete"); }
   bool on_abort(std::uint64_t offset) override { return note("abort " + std::to_string(offset)); }
   bool on_get(const ObjectId&) override { return note("get"); }
+  bool on_get_sealed(const ObjectId&) override { return note("get sealed"); }
   bool on_cancel_get(const ObjectId&) override { return note("cancel"); }
   bool on_slab_trim(std::uint64_t slab, std::uint64_t used) override {
     return note("trim " + std::to_string(slab) + "@" + std::to_string(used));
@@ -85,7 +86,7 @@ TEST(PlasmaProtocol, ABatchThatIsCutOffIsMalformed) {
 
 TEST(PlasmaProtocol, UnknownOperationsAreMalformed) {
   for (int value = 0; value < 256; ++value) {
-    if (value >= 1 && value <= 9) continue;
+    if (value >= 1 && value <= 10) continue;
     const std::vector<std::byte> payload(64, static_cast<std::byte>(value));
     Recorder recorder;
     EXPECT_EQ(decode_ops(payload, recorder), OpsResult::kMalformed);

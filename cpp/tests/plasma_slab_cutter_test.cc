@@ -15,6 +15,7 @@ class Told final : public OpVisitor {
   bool on_delete(const ObjectId&) override { return false; }
   bool on_abort(std::uint64_t) override { return false; }
   bool on_get(const ObjectId&) override { return false; }
+  bool on_get_sealed(const ObjectId&) override { return false; }
   bool on_cancel_get(const ObjectId&) override { return false; }
   bool on_slab_trim(std::uint64_t slab, std::uint64_t used) override {
     text += "trim " + std::to_string(slab) + "@" + std::to_string(used) + " ";

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/lineage.h"
 #include "core/references.h"
 #include "references_oracle.h"
 
@@ -26,6 +27,8 @@ enum class Sabotage {
   kOneUsePerTask,       // the first reply of a speculated task lets all its attempts' uses go
   kNoContents,          // a stored object does not count what it contains
   kUnordered,           // messages of one pair overtake each other
+  kRecordAfterUses,     // arguments let go before the record of the task pins them
+  kShallowLineage,      // a record does not pin what small arguments contain
 };
 
 // Where a process keeps handles: its variables that outlive tasks (a driver's, an actor's state), or the
@@ -62,14 +65,15 @@ struct Attempt {
 struct Task {
   std::vector<ObjectId> args;
   std::vector<ObjectId> results;
-  std::vector<ObjectId> pins;  // lineage
   std::set<ObjectId> records;  // results whose lineage record is still there
   bool done = false;
+  bool failed = false;  // ended without a result
 };
 
 struct Process {
   WorkerId id;
   std::unique_ptr<ReferenceTable> table;
+  std::unique_ptr<core::Lineage> lineage;
   std::vector<ObjectId> state;
   std::map<std::uint64_t, Run> runs;
   std::map<std::uint64_t, Attempt> attempts;
@@ -93,6 +97,29 @@ inline std::vector<Hold> holds_of(const Process& process, int p, const Oracle& o
     if (oracle.alive(hold.first)) add(hold.second);
   }
   return holds;
+}
+
+// A message of the protocol arrives; false when it is none.
+inline bool receive(ReferenceTable& table, const WorkerId& from, const ReferenceAction& action) {
+  switch (action.kind) {
+    case ReferenceAction::Kind::kSendBorrowAdd:
+      table.on_borrow_add(from, action.object, action.generation);
+      return true;
+    case ReferenceAction::Kind::kSendBorrowAck:
+      table.on_borrow_ack(from, action.object, action.generation);
+      return true;
+    case ReferenceAction::Kind::kSendBorrowNack:
+      table.on_borrow_nack(from, action.object, action.generation);
+      return true;
+    case ReferenceAction::Kind::kSendBorrowRemove:
+      table.on_borrow_remove(from, action.object, action.generation);
+      return true;
+    case ReferenceAction::Kind::kSendReturnRelease:
+      table.on_return_release(from, action.generation);
+      return true;
+    default:
+      return false;
+  }
 }
 
 // For stories and failures.

@@ -80,7 +80,7 @@ class Schedule {
     acting_ = static_cast<int>(random_.below(world_.size()));
     if (!world_.oracle.alive(acting_)) return;
     const Context context = any_context();
-    switch (random_.below(16)) {
+    switch (random_.below(18)) {
       case 0:
       case 1:
         world_.put(acting_, context, some(context, 2));
@@ -110,6 +110,10 @@ class Schedule {
       case 14:
         rare_step(context);
         return;
+      case 15:
+      case 16:
+        recompute();
+        return;
       default:
         deliver();
     }
@@ -130,7 +134,7 @@ class Schedule {
         load();
         return;
       default:
-        recompute();
+        lose_everything();
     }
   }
 
@@ -213,6 +217,15 @@ class Schedule {
     if (chosen->second.owner != acting_) world_.load(acting_, chosen->first);
   }
 
+  // Drops most handles of a process and then loses the results that are left, one after the other.
+  void lose_everything() {
+    const std::vector<ObjectId> held = handles(kState);
+    for (const ObjectId& id : held) {
+      if (random_.chance(70)) world_.drop(acting_, kState, {id});
+    }
+    for (int i = 0; i < 4; ++i) recompute();
+  }
+
   void recompute() {
     std::vector<TaskId> done;
     for (const auto& [id, task] : world_.process(acting_).tasks) {
@@ -222,9 +235,6 @@ class Schedule {
     const TaskId task = done[random_.below(done.size())];
     const int executor = executor_for(acting_);
     if (executor < 0) return;
-    for (const auto& [number, attempt] : world_.process(acting_).attempts) {
-      if (attempt.task == task && attempt.executor == executor) return;  // the loser of a speculation
-    }
     world_.recompute(acting_, task, executor);
   }
 
@@ -289,7 +299,8 @@ INSTANTIATE_TEST_SUITE_P(Ways, SabotageTest,
                          ::testing::Values(Sabotage::kReplyBeforeAck, Sabotage::kNoReturnHold,
                                            Sabotage::kReleaseReturnEarly, Sabotage::kUsesBeforeAdopt,
                                            Sabotage::kOneUsePerTask, Sabotage::kNoContents,
-                                           Sabotage::kUnordered));
+                                           Sabotage::kUnordered, Sabotage::kRecordAfterUses,
+                                           Sabotage::kShallowLineage));
 
 }  // namespace
 }  // namespace aktis::testing

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/references.h"
+#include "references_lineage.h"
 #include "references_oracle.h"
 #include "references_processes.h"
 
@@ -36,6 +37,7 @@ class World {
       Process& process = processes_[i];
       process.id.data[0] = static_cast<std::uint8_t>(i + 1);
       process.table = std::make_unique<ReferenceTable>(process.id);
+      process.lineage = std::make_unique<core::Lineage>(*process.table, std::size_t{1} << 30);
     }
   }
 
@@ -81,25 +83,33 @@ class World {
       task.results.push_back(result);
       task.records.insert(result);
     }
-    for (const ObjectId& arg : args) {
-      if (!table(p).is_owned(arg)) continue;
-      table(p).add_lineage_pin(arg);
-      task.pins.push_back(arg);
-    }
     for (const int executor : executors) push(p, id, executor);
     act(p);
     return task.results;
   }
 
-  // Runs a finished task again, as if the value of a result had been lost. False when its arguments are gone.
+  // The value of a finished task's result is lost: runs it again, and before it what made freed arguments.
+  // False when it cannot be done.
   bool recompute(int p, const TaskId& id, int executor) {
-    Task& task = processes_[p].tasks.at(id);
-    bool wanted = false;
-    for (const ObjectId& result : task.results) wanted |= !oracle.object(result).freed;
-    for (const ObjectId& arg : task.args) wanted &= table(p).contains(arg);
-    if (!wanted || !task.done) return false;
-    task.done = false;
-    push(p, id, executor);
+    Process& process = processes_[p];
+    const auto& results = process.tasks.at(id).results;
+    const auto lost = std::find_if(results.begin(), results.end(),
+                                   [&](const ObjectId& result) { return !oracle.object(result).freed; });
+    if (lost == results.end() || !process.tasks.at(id).done) return false;
+    const core::Recovery recovery = plan_recovery(process, *lost);
+    if (!recovery.problem.empty() && !may_fail(recovery, process, p, oracle)) {
+      fail(p, "cannot compute again: " + recovery.problem + ":", *lost);
+    }
+    if (!recovery.problem.empty() || runs_any(process, recovery.tasks, executor)) return false;
+    trace(p, "lost", *lost);
+    for (const TaskId& task : recovery.tasks) {
+      const auto record =
+          process.lineage->take(task, [&](const ObjectId& use) { table(p).add_task_use(use); });
+      process.tasks.at(task).done = false;
+      push(p, task, executor, record->uses);
+    }
+    const ObjectId missing = come_back(process, p, oracle, recovery.revived);
+    if (!missing.is_nil()) fail(p, "did not keep what its value contains:", missing);
     act(p);
     return true;
   }
@@ -264,7 +274,9 @@ class World {
       drain();
     }
     for (int p = 0; p < size(); ++p) {
-      if (oracle.alive(p) && !table(p).idle()) fail(p, "remembers something of", first_left(p));
+      if (!oracle.alive(p)) continue;
+      if (!table(p).idle()) fail(p, "remembers something of", first_left(p));
+      if (!processes_[p].lineage->idle()) fail(p, "keeps lineage that nobody needs", {});
     }
     for (const auto& [id, object] : oracle.objects()) {
       if (!object.freed && oracle.alive(object.owner)) fail(object.owner, "never freed", id);
@@ -297,15 +309,17 @@ class World {
   }
 
   void push(int p, const TaskId& id, int executor) {
-    const Task& task = processes_[p].tasks.at(id);
+    const auto& args = processes_[p].tasks.at(id).args;
+    for (const ObjectId& arg : args) table(p).add_task_use(arg);
+    push(p, id, executor, args);
+  }
+
+  // With the uses of this attempt, which are counted already.
+  void push(int p, const TaskId& id, int executor, const std::vector<ObjectId>& uses) {
     const std::uint64_t attempt = ++attempts_;
-    processes_[p].attempts[attempt] = {id, executor, task.args};
-    for (const ObjectId& arg : task.args) {
-      // One of which only the lineage was left is computed again first; its new value contains nothing.
-      if (oracle.object(arg).freed && table(p).is_owned(arg)) oracle.object(arg) = {p, false, {}, {}};
-      table(p).add_task_use(arg);
-    }
-    send(p, executor, {.kind = Message::Kind::kPush, .attempt = attempt, .task = id, .args = task.args});
+    processes_[p].attempts[attempt] = {id, executor, uses};
+    const auto& args = processes_[p].tasks.at(id).args;
+    send(p, executor, {.kind = Message::Kind::kPush, .attempt = attempt, .task = id, .args = args});
   }
 
   void send(int from, int to, Message message) {
@@ -319,23 +333,11 @@ class World {
   }
 
   void on_protocol(int from, int to, const ReferenceAction& action) {
-    using Kind = ReferenceAction::Kind;
     trace(to, "from P" + std::to_string(from) + " " + name(action.kind), action.object);
-    const WorkerId& peer = processes_[from].id;
-    switch (action.kind) {
-      case Kind::kSendBorrowAdd:
-        return table(to).on_borrow_add(peer, action.object, action.generation);
-      case Kind::kSendBorrowAck:
-        return table(to).on_borrow_ack(peer, action.object, action.generation);
-      case Kind::kSendBorrowNack:
-        return table(to).on_borrow_nack(peer, action.object, action.generation);
-      case Kind::kSendBorrowRemove:
-        return table(to).on_borrow_remove(peer, action.object, action.generation);
-      case Kind::kSendReturnRelease:
-        processes_[to].holds.erase(action.generation);
-        return table(to).on_return_release(peer, action.generation);
-      default:
-        fail(to, "received an action that is no message", action.object);
+    if (action.kind == ReferenceAction::Kind::kSendReturnRelease)
+      processes_[to].holds.erase(action.generation);
+    if (!receive(table(to), processes_[from].id, action)) {
+      fail(to, "received an action that is no message", action.object);
     }
   }
 
@@ -355,7 +357,7 @@ class World {
   void on_reply(int from, int to, const Message& message) {
     trace(to, "reply from P" + std::to_string(from), ObjectId::of(message.task, 0));
     Process& caller = processes_[to];
-    const Attempt attempt = caller.attempts.extract(message.attempt).mapped();
+    Attempt attempt = caller.attempts.extract(message.attempt).mapped();
     Task& task = caller.tasks.at(message.task);
     const bool too_early = sabotage_ == Sabotage::kUsesBeforeAdopt && !message.given_back;
     if (too_early) end_attempt(to, attempt);
@@ -366,6 +368,8 @@ class World {
     } else {
       task.done = true;
       adopt(from, to, message);
+      if (sabotage_ == Sabotage::kRecordAfterUses) end_attempt(to, std::exchange(attempt, {}));
+      keep_record(caller, message.task, task, sabotage_);
     }
     if (!too_early) end_attempt(to, attempt);
     if (sabotage_ == Sabotage::kOneUsePerTask) end_other_attempts(to, message.task);
@@ -407,7 +411,7 @@ class World {
     }
     const int executor = choose_executor(p);
     if (executor < 0) {
-      task.done = true;
+      task.done = task.failed = true;
     } else {
       push(p, id, executor);
     }
@@ -536,15 +540,16 @@ class World {
     }
     if (oracle.object(id).freed) fail(p, "frees again", id);
     oracle.object(id).freed = true;
-    if (!action.lineage_kept) on_lineage_droppable(p, id);
+    if (!action.lineage_kept) return on_lineage_droppable(p, id);
+    if (is_small(id)) processes_[p].lineage->keep_value(id, some_value());
   }
 
   void on_lineage_droppable(int p, const ObjectId& id) {
     const auto task = processes_[p].tasks.find(id.task());
-    if (task == processes_[p].tasks.end()) return;  // a put object
-    if (task->second.records.erase(id) == 0) fail(p, "drops again the lineage of", id);
-    if (!task->second.records.empty()) return;
-    for (const ObjectId& pin : std::exchange(task->second.pins, {})) table(p).remove_lineage_pin(pin);
+    if (task != processes_[p].tasks.end() && task->second.records.erase(id) == 0) {
+      fail(p, "drops again the lineage of", id);
+    }
+    processes_[p].lineage->object_gone(id);
   }
 
   void on_released(int p, const ObjectId& id) {
@@ -562,8 +567,8 @@ class World {
 
   void on_object_lost(int p, const ObjectId& id) {
     if (oracle.owner(id) != p && oracle.secure({p, id})) fail(p, "lost", id);
-    // Our own has come back and its lineage is still there: it is computed again, and contains nothing.
-    if (table(p).is_owned(id)) oracle.object(id) = {p, false, {}, {}};
+    // Our own has come back and its lineage is still there.
+    if (table(p).is_owned(id)) come_back(processes_[p], p, oracle, {id});
   }
 
   void on_task_endable(int p, const TaskId& task) {

@@ -57,17 +57,34 @@ def ping(actor: Any) -> str:
     return answer
 
 
-def vanished(context: aktis.Context) -> Any:
-    """An object that its owner has and the store has not: like one of a store that was restarted."""
-    ref = aktis.put(np.zeros(LARGE_BYTES, dtype=np.uint8))
-    root = context["session_dir"]
-    client = _core.PlasmaClient(f"unix:{root}/plasma.sock", token=Path(root, "token").read_text().strip())
-    client.connect()
-    assert client.contains(ref.binary())
-    client.delete([ref.binary()])
-    assert client.sync()
-    client.close()
-    return ref
+class Stuck:
+    """Objects that their owner has, and that somebody makes anew in the store without ever being done."""
+
+    def __init__(self, context: aktis.Context) -> None:
+        self._root = context["session_dir"]
+        self._makers: list[_core.PlasmaClient] = []
+
+    def new(self) -> Any:
+        ref = aktis.put(np.zeros(LARGE_BYTES, dtype=np.uint8))
+        token = Path(self._root, "token").read_text().strip()
+        maker = _core.PlasmaClient(f"unix:{self._root}/plasma.sock", token=token)
+        maker.connect()
+        self._makers.append(maker)
+        assert maker.contains(ref.binary())
+        maker.delete([ref.binary()])
+        maker.create(ref.binary(), LARGE_BYTES)
+        return ref
+
+    def close(self) -> None:
+        for maker in self._makers:
+            maker.close()
+
+
+@pytest.fixture
+def stuck(context: aktis.Context) -> Iterator[Stuck]:
+    objects = Stuck(context)
+    yield objects
+    objects.close()
 
 
 class TestWithALimit:
@@ -91,9 +108,9 @@ class TestWithALimit:
         ids=["task", "plain actor", "threaded actor", "async actor"],
     )
     def test_the_error_says_what_did_not_come(
-        self, context: aktis.Context, method: Callable[[Any], Any]
+        self, context: aktis.Context, stuck: Stuck, method: Callable[[Any], Any]
     ) -> None:
-        ref = vanished(context)
+        ref = stuck.new()
         with pytest.raises(ObjectFetchTimedOutError) as raised:
             aktis.get(method(ref), timeout=30)
         text = str(raised.value)
@@ -102,18 +119,18 @@ class TestWithALimit:
         assert "was not there within 0.3 s" in text
         assert "raylet.workers.fetch_timeout_s" in text
 
-    def test_a_constructor_gives_up_too(self, context: aktis.Context) -> None:
-        actor = Plain.remote(vanished(context))
+    def test_a_constructor_gives_up_too(self, stuck: Stuck) -> None:
+        actor = Plain.remote(stuck.new())
         with pytest.raises(aktis.exceptions.ActorDiedError, match="could not be fetched in time"):
             aktis.get(actor.size_of.remote(b""), timeout=30)
 
-    def test_the_worker_lets_go_of_every_argument(self, context: aktis.Context) -> None:
+    def test_the_worker_lets_go_of_every_argument(self, stuck: Stuck) -> None:
         @aktis.remote
         def total(*values: Any) -> int:
             return sum(len(value) for value in values)
 
         there = aktis.put(np.zeros(LARGE_BYTES, dtype=np.uint8))
-        gone = vanished(context)
+        gone = stuck.new()
         with pytest.raises(ObjectFetchTimedOutError):
             aktis.get(total.remote(there, gone), timeout=30)
         held = aktis.get(known_references.remote())
@@ -153,13 +170,13 @@ class TestWithoutALimit:
     )
     def test_a_task_that_waits_for_its_arguments_is_cancelled(
         self,
-        context: aktis.Context,
+        stuck: Stuck,
         store: StoreGauges,
         target: Callable[[], Any],
         call: Callable[[Any, Any], Any],
     ) -> None:
         actor = target()
-        ref = vanished(context)
+        ref = stuck.new()
         waits = call(actor, ref)
         store.wait_for("waiting_gets", 1)
         aktis.cancel(waits)
@@ -169,10 +186,10 @@ class TestWithoutALimit:
         assert aktis.get(call(actor, aktis.put(b"four")), timeout=30) == 4
 
     def test_the_loop_of_an_async_actor_serves_others_meanwhile(
-        self, context: aktis.Context, store: StoreGauges
+        self, stuck: Stuck, store: StoreGauges
     ) -> None:
         actor = Async.remote()
-        ref = vanished(context)
+        ref = stuck.new()
         waits = actor.size_of.remote(ref)
         store.wait_for("waiting_gets", 1)
         behind = actor.ping.remote()
@@ -182,7 +199,7 @@ class TestWithoutALimit:
         assert aktis.get(behind, timeout=30) == "pong"
 
     def test_an_awaited_object_that_does_not_come_blocks_no_loop(
-        self, context: aktis.Context, store: StoreGauges
+        self, stuck: Stuck, store: StoreGauges
     ) -> None:
         @aktis.remote(num_cpus=0)
         class Waiter:
@@ -193,7 +210,7 @@ class TestWithoutALimit:
                 return "pong"
 
         waiter = Waiter.remote()
-        ref = vanished(context)
+        ref = stuck.new()
         waits = waiter.wait.remote([ref])
         store.wait_for("waiting_gets", 1)
         assert aktis.get(waiter.ping.remote(), timeout=30) == "pong"

@@ -82,6 +82,10 @@ class ObjectID(BaseID):
     SIZE_BYTES = 20
     __slots__ = ()
 
+    def is_put(self) -> bool:
+        """Whether `put` made it (or the runtime itself), not a task."""
+        return bool(self._raw[-1] & 0x80)
+
 
 class TaskID(BaseID):
     """A task."""

@@ -17,6 +17,7 @@ from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
 from aktis._runtime.causes import describe_death, setup_failure
 from aktis._runtime.current import EVENT_HANDLE_DROPPED, EVENT_STOP
 from aktis._runtime.errors import decode_error, encode_error
+from aktis._runtime.ids import ObjectID
 from aktis._runtime.leases import Instruction, LeasePolicy, Request, Return, Warn
 from aktis._runtime.retries import GiveUp, RetryPolicy, may_retry
 from aktis.exceptions import (
@@ -24,6 +25,7 @@ from aktis.exceptions import (
     LocalRayletDiedError,
     ObjectFreedError,
     ObjectLostError,
+    ObjectReconstructionFailedError,
     OutOfMemoryError,
     OwnerDiedError,
     RuntimeEnvSetupError,
@@ -275,10 +277,10 @@ class Service:
                 self.retry_lists.pop(object_id[:16], None)
 
     def _object_lost(self, object_id: bytes, reason: str) -> None:
-        if self._core.reconstruct(object_id):
-            return
-        error = lost_object_error(object_id, reason)
-        self._core.fail_object(object_id, encode_error(error))
+        why_not = self._core.reconstruct(object_id)
+        if why_not is not None:
+            error = lost_object_error(object_id, reason, why_not)
+            self._core.fail_object(object_id, encode_error(error))
 
     def _handle_dropped(self, actor_id: bytes, life: Any) -> None:
         self._session.actors.handle_dropped(actor_id, life)
@@ -295,9 +297,12 @@ class Service:
         self._session.actors.fail_all(data)
 
 
-def lost_object_error(object_id: bytes, reason: str) -> ObjectLostError:
-    """Return the error for an object whose value is gone and cannot be made again."""
+def lost_object_error(object_id: bytes, reason: str, why_not: str = "") -> ObjectLostError:
+    """Return the error for an object whose value is gone; ``why_not``: why it cannot be made again."""
     name = object_id.hex()
+    if why_not:
+        kind = ObjectLostError if ObjectID(object_id).is_put() else ObjectReconstructionFailedError
+        return kind(name, f"{reason}; {why_not}")
     if "owner" in reason and "died" in reason:
         return OwnerDiedError(name)
     if "freed" in reason:

@@ -73,10 +73,16 @@ class Session:
 
     def join(self, node: raylet_pb2.NodeFacts, job_id: bytes) -> None:
         """Take up the identity that the raylet gave, listen, and connect to the store."""
-        self.node = node
+        self.learn_node(node)
         self.set_job(job_id)
         self.address = self.core.listen(node.sockets_dir)
         self.core.connect_plasma(node.plasma_address, CONNECT_TIMEOUT_S)
+
+    def learn_node(self, node: raylet_pb2.NodeFacts) -> None:
+        """Keep what the raylet tells of the node, and heed its settings."""
+        self.node = node
+        if node.lineage_limit_bytes:
+            self.core.set_lineage_limit(node.lineage_limit_bytes)
 
     def set_job(self, job_id: bytes) -> None:
         """Work for a job from now on."""

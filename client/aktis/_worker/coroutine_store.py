@@ -66,9 +66,13 @@ class CoroutineStore:
 
     async def _fetch(self, pending: "list[tuple[ObjectRef[Any], Any]]") -> None:
         limit_s = self._timeout_s if self._timeout_s >= 0 else None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                await self._watchers.end(pending)
+        while pending:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await self._watchers.end(pending)
+            # What has been lost and is computed again takes as long as that does.
+            awaited = any(self._core.awaits_owner(ref) for ref, _ in pending)
+            pending = self._watchers.begin(ref for ref, _ in pending) if awaited else []
 
     async def finish(self, task: Task, values: tuple[Any, ...]) -> None:
         """Store the results and send the reply. Once begun it is not cancelled any more.

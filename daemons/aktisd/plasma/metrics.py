@@ -45,6 +45,7 @@ _COUNTERS: Final[Mapping[str, str]] = {
     "refused_connections_total": "Connections refused before or in the handshake.",
     "disconnects_total": "Clients that went away.",
     "duplicates_total": "Objects sealed a second time under the same id.",
+    "missing_total": "Objects that were asked for, must have been there, and were not.",
 }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +13,15 @@ from aktis._worker.coroutine_store import CoroutineStore
 class FakeWatchers:
     """References are futures of the running loop."""
 
-    def begin(self, refs: list[asyncio.Future[None]]) -> list[asyncio.Future[None]]:
-        return [ref for ref in refs if not ref.done()]
+    def begin(self, refs: Iterable[asyncio.Future[None]]) -> "list[Pending]":
+        return [(ref, None) for ref in refs if not ref.done()]
 
-    async def end(self, pending: list[asyncio.Future[None]]) -> None:
-        for future in pending:
+    async def end(self, pending: "list[Pending]") -> None:
+        for future, _ in pending:
             await asyncio.shield(future)
+
+
+Pending = tuple[asyncio.Future[None], None]
 
 
 class FakeTask:
@@ -57,8 +61,13 @@ class FakeUnfinished:
         self.sent = True
 
 
-def store_with(timeout_s: float = -1.0, in_order: bool = True, unfinished: Any = None) -> CoroutineStore:
-    core = SimpleNamespace(finish=lambda task, values, wait: unfinished)
+def store_with(
+    timeout_s: float = -1.0,
+    in_order: bool = True,
+    unfinished: Any = None,
+    awaits_owner: Callable[[Any], bool] = lambda _: False,
+) -> CoroutineStore:
+    core = SimpleNamespace(finish=lambda task, values, wait: unfinished, awaits_owner=awaits_owner)
     session: Any = SimpleNamespace(core=core, watchers=FakeWatchers(), fetch_timeout_s=timeout_s)
     return CoroutineStore(session, in_order=in_order)
 
@@ -135,6 +144,23 @@ def test_arguments_are_waited_for_as_long_as_the_setting_says() -> None:
             await begin(store, began, FakeTask("1", [asyncio.Future()]))
         await begin(store, began, FakeTask("2", []))
         assert began == ["2"]
+
+    asyncio.run(run())
+
+
+def test_what_is_computed_again_is_waited_for_without_a_limit() -> None:
+    async def run() -> None:
+        looks, argument, began = 0, asyncio.Future[None](), list[str]()
+
+        def awaits_owner(ref: Any) -> bool:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                argument.set_result(None)
+            return looks < 3
+
+        await begin(store_with(timeout_s=0.01, awaits_owner=awaits_owner), began, FakeTask("1", [argument]))
+        assert (began, looks) == (["1"], 3)
 
     asyncio.run(run())
 

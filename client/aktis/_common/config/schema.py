@@ -154,6 +154,10 @@ class RayletSection(Section):
     labels: dict[str, str] = _table(dict, "Labels of the node.")
     gcs_retry_max_ms: PositiveInt = _doc(1_000, "Longest pause between attempts to reach the GCS.")
     resource_report_ms: PositiveInt = _doc(100, "Changes of the resource view are collected for this long.")
+    lineage_limit_bytes: SizeBytes = _doc(
+        256 * 2**20,
+        "Records that one process keeps to compute lost results again; the oldest go first.",
+    )
     deaths_kept: PositiveInt = _doc(10_000, "Causes of death of processes kept for later questions.")
     workers: WorkersSection = _table(WorkersSection, "")
     worker_logs: WorkerLogsSection = _table(WorkerLogsSection, "")

@@ -1,0 +1,272 @@
+"""Objects that shared memory has lost: what is computed again, what is not, and what the error says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import aktis
+import numpy as np
+import pytest
+from aktis.exceptions import ObjectLostError, ObjectReconstructionFailedError
+
+from tests.support.thief import LARGE, Thief, maker, noting, thieving
+
+pytestmark = pytest.mark.xdist_group("lineage")
+TIMEOUT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Thief]:
+    with thieving(tmp_path_factory.mktemp("runs"), num_cpus=2) as thief:
+        yield thief
+
+
+@aktis.remote
+def total(array: Any) -> int:
+    return int(array.sum())
+
+
+@aktis.remote
+def total_of(refs: list[Any]) -> int:
+    return sum(int(aktis.get(ref).sum()) for ref in refs)
+
+
+def forget_dropped() -> None:
+    """Let the core take in that references were dropped."""
+    from aktis._runtime import current
+
+    current.require().core.statistics()
+
+
+def test_a_lost_result_is_computed_again(shared: Thief) -> None:
+    ref = maker(shared, "lost").remote(3)
+    shared.steal(ref)
+    assert aktis.get(ref, timeout=TIMEOUT_S).sum() == 3 * LARGE
+    assert shared.runs("lost") == 2
+
+
+def test_a_chain_is_computed_again_whose_links_were_freed(shared: Thief) -> None:
+    note = noting(shared, "link")
+
+    @aktis.remote
+    def link(array: Any) -> Any:
+        note()
+        return array + 1
+
+    first = maker(shared, "first").remote(1)
+    second = link.remote(first)
+    third = link.remote(second)
+    aktis.wait([third], timeout=TIMEOUT_S, fetch_local=False)
+    del first, second
+    forget_dropped()
+    shared.steal(third)
+    assert aktis.get(third, timeout=TIMEOUT_S).sum() == 3 * LARGE
+    assert (shared.runs("first"), shared.runs("link")) == (2, 4)
+
+
+def test_of_two_results_the_other_may_be_freed(shared: Thief) -> None:
+    note = noting(shared, "two")
+
+    @aktis.remote(num_returns=3)
+    def two() -> Any:
+        note()
+        return np.ones(LARGE, np.uint8), np.full(LARGE, 2, np.uint8), "small"
+
+    one, other, small = two.remote()
+    aktis.wait([one, other], num_returns=2, timeout=TIMEOUT_S, fetch_local=False)
+    del one, small
+    forget_dropped()
+    shared.steal(other)
+    assert aktis.get(other, timeout=TIMEOUT_S).sum() == 2 * LARGE
+    assert shared.runs("two") == 2
+
+
+def test_small_arguments_that_were_freed_are_kept_for_it(shared: Thief) -> None:
+    note = noting(shared, "small")
+
+    @aktis.remote
+    def small(value: int) -> int:
+        note()
+        return value
+
+    @aktis.remote
+    def spread(value: int, box: Any, *, factor: Any, crates: Any) -> Any:
+        (crate,) = aktis.get(crates)
+        contents = aktis.get(box[0]) + aktis.get(crate[0])[0]
+        return np.full(LARGE, value * factor * contents, np.uint8)
+
+    value, factor, inner, large = small.remote(2), aktis.put(3), small.remote(5), maker(shared, "boxed").remote(1)
+    box, crate = aktis.put([inner]), aktis.put([large])
+    ref = spread.remote(value, box, factor=factor, crates=[crate])
+    aktis.wait([ref], timeout=TIMEOUT_S, fetch_local=False)
+    del value, factor, inner, large, box, crate
+    forget_dropped()
+    shared.steal(ref)
+    assert aktis.get(ref, timeout=TIMEOUT_S).sum() == 36 * LARGE
+    assert (shared.runs("small"), shared.runs("boxed")) == (2, 2)
+
+
+def test_who_still_reads_a_freed_object_can_make_it_again(shared: Thief) -> None:
+    @aktis.remote(max_task_retries=1)
+    class Keeper:
+        def make(self) -> Any:
+            return np.ones(LARGE, np.uint8)
+
+        def keep(self, array: Any) -> None:
+            self.kept = array
+
+    @aktis.remote
+    def add(array: Any) -> Any:
+        return array + 1
+
+    keeper = Keeper.remote()
+    first = keeper.make.remote()
+    aktis.get(keeper.keep.remote(first), timeout=TIMEOUT_S)
+    second = add.remote(first)
+    aktis.wait([second], timeout=TIMEOUT_S, fetch_local=False)
+    del first
+    forget_dropped()
+    shared.steal(second)
+    assert aktis.get(second, timeout=TIMEOUT_S).sum() == 2 * LARGE
+
+
+@pytest.mark.parametrize("consumer", [total, total_of], ids=["argument", "get"])
+def test_a_borrower_that_finds_the_loss_has_it_made_good(shared: Thief, consumer: Any) -> None:
+    name = "argument" if consumer is total else "borrowed"
+    ref = maker(shared, name).remote(2)
+    shared.steal(ref)
+    assert aktis.get(consumer.remote(ref if consumer is total else [ref]), timeout=TIMEOUT_S) == 2 * LARGE
+    assert shared.runs(name) == 2
+
+
+def test_a_loss_that_several_find_costs_one_run(shared: Thief) -> None:
+    ref = maker(shared, "several").remote(1)
+    shared.steal(ref)
+    totals = [total.remote(ref), total_of.options(num_cpus=0.5).remote([ref])]
+    assert [aktis.get(ref, timeout=TIMEOUT_S).sum(), *aktis.get(totals, timeout=TIMEOUT_S)] == [LARGE] * 3
+    assert shared.runs("several") == 2
+
+
+def test_an_owner_in_a_worker_makes_it_good_for_the_driver(shared: Thief) -> None:
+    make = maker(shared, "nested")
+
+    @aktis.remote
+    class Owner:
+        def make(self) -> list[Any]:
+            self.ref = make.remote(4)
+            return [self.ref]
+
+    owner = Owner.remote()
+    (ref,) = aktis.get(owner.make.remote(), timeout=TIMEOUT_S)
+    shared.steal(ref)
+    assert aktis.get(ref, timeout=TIMEOUT_S).sum() == 4 * LARGE
+    assert shared.runs("nested") == 2
+
+
+def lost(ref: Any, *parts: str) -> ObjectLostError:
+    """Expect that the object is lost, for a reason that says so."""
+    with pytest.raises(ObjectLostError) as raised:
+        aktis.get(ref, timeout=TIMEOUT_S)
+    for part in parts:
+        assert part in str(raised.value)
+    return raised.value
+
+
+def test_retries_bound_how_often_it_is_computed_again(shared: Thief) -> None:
+    ref = maker(shared, "bounded", max_retries=1).remote(1)
+    shared.steal(ref)
+    assert aktis.get(total.remote(ref), timeout=TIMEOUT_S) == LARGE
+    shared.steal(ref)
+    error = lost(ref, ref.hex(), "gone from the object store", "no retries left")
+    assert type(error) is ObjectReconstructionFailedError
+    assert shared.runs("bounded") == 2
+    # Who depends on it fails with the same.
+    assert "no retries left" in str(lost(total.remote(ref)))
+
+
+def test_a_task_that_may_run_only_once_is_not_run_again(shared: Thief) -> None:
+    ref = maker(shared, "once", max_retries=0).remote(1)
+    shared.steal(ref)
+    assert type(lost(ref, "max_retries=0")) is ObjectReconstructionFailedError
+    assert shared.runs("once") == 1
+
+
+def test_a_value_of_put_is_lost_but_not_where_it_is_mapped(shared: Thief) -> None:
+    ref = aktis.put(np.ones(LARGE, np.uint8))
+    shared.steal(ref)
+    with pytest.raises(ObjectLostError, match=r"put\(\)") as raised:
+        aktis.get(total.remote(ref), timeout=TIMEOUT_S)
+    assert not isinstance(raised.value, ObjectReconstructionFailedError)
+    assert aktis.get(ref, timeout=TIMEOUT_S).sum() == LARGE
+
+
+def test_an_argument_of_put_that_was_freed_is_named(shared: Thief) -> None:
+    argument = aktis.put(np.ones(LARGE, np.uint8))
+    name = argument.hex()
+
+    @aktis.remote
+    def double(array: Any) -> Any:
+        return array * 2
+
+    ref = double.remote(argument)
+    aktis.wait([ref], timeout=TIMEOUT_S, fetch_local=False)
+    del argument
+    forget_dropped()
+    shared.steal(ref)
+    assert type(lost(ref, f"its argument {name} is gone", "put()")) is ObjectReconstructionFailedError
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_methods_of_actors_run_again_only_if_they_may(shared: Thief, retries: int) -> None:
+    @aktis.remote(max_task_retries=retries)
+    class Maker:
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def make(self) -> Any:
+            self.calls += 1
+            return np.full(LARGE, self.calls, np.uint8)
+
+    actor = Maker.remote()
+    ref = actor.make.remote()
+    shared.steal(ref)
+    if retries == 0:
+        lost(ref, "max_task_retries=0")
+        return
+    assert aktis.get(ref, timeout=TIMEOUT_S).sum() == 2 * LARGE
+
+
+def test_an_actor_that_waits_for_its_own_lost_result_gets_an_error(shared: Thief) -> None:
+    @aktis.remote(max_task_retries=1)
+    class Maker:
+        def make(self) -> Any:
+            return np.ones(LARGE, np.uint8)
+
+        def total(self, array: Any) -> int:
+            return int(array.sum())
+
+        def fill(self) -> Any:
+            return np.zeros(70 << 20, np.uint8)
+
+    actor = Maker.remote()
+    ref = actor.make.remote()
+    shared.steal(ref)
+    # An object this large is the end of what the actor has cached of those before.
+    aktis.wait([actor.fill.remote()], timeout=TIMEOUT_S, fetch_local=False)
+    with pytest.raises(ObjectLostError, match="is waiting for it"):
+        aktis.get(actor.total.remote(ref), timeout=TIMEOUT_S)
+
+
+def test_results_of_dead_actors_are_lost(shared: Thief) -> None:
+    @aktis.remote(max_task_retries=1)
+    class Maker:
+        def make(self) -> Any:
+            return np.ones(LARGE, np.uint8)
+
+    actor = Maker.remote()
+    ref, sign = actor.make.remote(), actor.make.remote()
+    aktis.wait([ref, sign], num_returns=2, timeout=TIMEOUT_S, fetch_local=False)
+    aktis.kill(actor)
+    with pytest.raises(aktis.exceptions.ActorDiedError):
+        aktis.get(actor.make.remote(), timeout=TIMEOUT_S)
+    shared.steal(ref)
+    lost(ref, "its actor is dead")
