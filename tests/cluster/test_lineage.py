@@ -1,11 +1,13 @@
 """Objects that shared memory has lost: what is computed again, what is not, and what the error says."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aktis
 import numpy as np
 import pytest
+from aktis._runtime import current
 from aktis.exceptions import ObjectLostError, ObjectReconstructionFailedError
 
 from tests.support.thief import LARGE, Thief, maker, noting, thieving
@@ -30,11 +32,9 @@ def total_of(refs: list[Any]) -> int:
     return sum(int(aktis.get(ref).sum()) for ref in refs)
 
 
-def forget_dropped() -> None:
-    """Let the core take in that references were dropped."""
-    from aktis._runtime import current
-
-    current.require().core.statistics()
+def statistics() -> dict[str, int]:
+    """Return the core's numbers, after it has taken in that references were dropped."""
+    return current.require().core.statistics()
 
 
 def test_a_lost_result_is_computed_again(shared: Thief) -> None:
@@ -42,6 +42,24 @@ def test_a_lost_result_is_computed_again(shared: Thief) -> None:
     shared.steal(ref)
     assert aktis.get(ref, timeout=TIMEOUT_S).sum() == 3 * LARGE
     assert shared.runs("lost") == 2
+
+
+def test_nothing_is_kept_that_nobody_needs(shared: Thief) -> None:
+    before = statistics()
+    make = maker(shared, "unneeded")
+    first = make.remote(1)
+    second = total.remote(first)
+    third = make.remote(aktis.get(second, timeout=TIMEOUT_S) % 256)
+    shared.steal(first, third)
+    assert len(aktis.get([first, third], timeout=TIMEOUT_S)) == 2
+    during = statistics()
+    assert during["lineage_tasks"] == before["lineage_tasks"] + 2
+    assert during["reconstructions"] == before["reconstructions"] + 2
+    assert during["in_flight_bytes"] == 0
+    del first, second, third
+    after = statistics()
+    for name in ("lineage_tasks", "lineage_bytes", "tasks", "objects", "references", "in_flight_bytes"):
+        assert after[name] == before[name], name
 
 
 def test_a_chain_is_computed_again_whose_links_were_freed(shared: Thief) -> None:
@@ -57,7 +75,7 @@ def test_a_chain_is_computed_again_whose_links_were_freed(shared: Thief) -> None
     third = link.remote(second)
     aktis.wait([third], timeout=TIMEOUT_S, fetch_local=False)
     del first, second
-    forget_dropped()
+    statistics()
     shared.steal(third)
     assert aktis.get(third, timeout=TIMEOUT_S).sum() == 3 * LARGE
     assert (shared.runs("first"), shared.runs("link")) == (2, 4)
@@ -74,10 +92,27 @@ def test_of_two_results_the_other_may_be_freed(shared: Thief) -> None:
     one, other, small = two.remote()
     aktis.wait([one, other], num_returns=2, timeout=TIMEOUT_S, fetch_local=False)
     del one, small
-    forget_dropped()
+    statistics()
     shared.steal(other)
     assert aktis.get(other, timeout=TIMEOUT_S).sum() == 2 * LARGE
     assert shared.runs("two") == 2
+
+
+def test_a_run_that_fails_takes_nothing_from_the_result_that_was_not_lost(shared: Thief) -> None:
+    note, runs_dir = noting(shared, "flaky"), str(shared.runs_dir)
+
+    @aktis.remote(num_returns=2)
+    def flaky() -> Any:
+        note()
+        if len(list(Path(runs_dir).glob("flaky-*"))) > 1:
+            raise ValueError("not again")
+        return np.ones(LARGE, np.uint8), np.full(LARGE, 2, np.uint8)
+
+    one, other = flaky.remote()
+    shared.steal(one)
+    with pytest.raises(ValueError, match="not again"):
+        aktis.get(one, timeout=TIMEOUT_S)
+    assert aktis.get(other, timeout=TIMEOUT_S).sum() == 2 * LARGE
 
 
 def test_small_arguments_that_were_freed_are_kept_for_it(shared: Thief) -> None:
@@ -99,7 +134,7 @@ def test_small_arguments_that_were_freed_are_kept_for_it(shared: Thief) -> None:
     ref = spread.remote(value, box, factor=factor, crates=[crate])
     aktis.wait([ref], timeout=TIMEOUT_S, fetch_local=False)
     del value, factor, inner, large, box, crate
-    forget_dropped()
+    statistics()
     shared.steal(ref)
     assert aktis.get(ref, timeout=TIMEOUT_S).sum() == 36 * LARGE
     assert (shared.runs("small"), shared.runs("boxed")) == (2, 2)
@@ -124,7 +159,7 @@ def test_who_still_reads_a_freed_object_can_make_it_again(shared: Thief) -> None
     second = add.remote(first)
     aktis.wait([second], timeout=TIMEOUT_S, fetch_local=False)
     del first
-    forget_dropped()
+    statistics()
     shared.steal(second)
     assert aktis.get(second, timeout=TIMEOUT_S).sum() == 2 * LARGE
 
@@ -210,7 +245,7 @@ def test_an_argument_of_put_that_was_freed_is_named(shared: Thief) -> None:
     ref = double.remote(argument)
     aktis.wait([ref], timeout=TIMEOUT_S, fetch_local=False)
     del argument
-    forget_dropped()
+    statistics()
     shared.steal(ref)
     assert type(lost(ref, f"its argument {name} is gone", "put()")) is ObjectReconstructionFailedError
 
@@ -254,6 +289,18 @@ def test_an_actor_that_waits_for_its_own_lost_result_gets_an_error(shared: Thief
     aktis.wait([actor.fill.remote()], timeout=TIMEOUT_S, fetch_local=False)
     with pytest.raises(ObjectLostError, match="is waiting for it"):
         aktis.get(actor.total.remote(ref), timeout=TIMEOUT_S)
+
+
+def test_items_of_generators_are_not_computed_again(shared: Thief) -> None:
+    @aktis.remote(num_returns="streaming")
+    def items() -> Iterator[Any]:
+        yield np.ones(LARGE, np.uint8)
+        yield np.ones(LARGE, np.uint8)
+
+    first, second = items.remote()
+    shared.steal(first)
+    assert type(lost(first, "item of a generator")) is ObjectReconstructionFailedError
+    assert aktis.get(second, timeout=TIMEOUT_S).sum() == LARGE
 
 
 def test_results_of_dead_actors_are_lost(shared: Thief) -> None:
