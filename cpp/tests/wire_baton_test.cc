@@ -319,6 +319,18 @@ TEST(BatonTest, AWatchingLoopHasTheFirstTurn) {
   EXPECT_EQ(baton.statistics().service_polls, 0u);
 }
 
+TEST(BatonTest, AServiceThreadThatPollsAlreadyMakesWayForAWatchingLoop) {
+  Reactor reactor;
+  Baton baton(reactor, kLinger);
+  ServiceThread service(baton);
+  ASSERT_TRUE(eventually([&] { return baton.statistics().service_polls > 0; }));
+  ASSERT_FALSE(baton.poll_now()) << "the service thread has the baton";
+  const TimePoint watched = Clock::now();
+  baton.set_watched();
+  ASSERT_TRUE(eventually([&] { return baton.poll_now(); }));
+  EXPECT_LT(Clock::now() - watched, std::chrono::seconds(5)) << "not only at the end of its own wait";
+}
+
 TEST(BatonTest, WhatAWatchingLoopLeavesAloneIsPolledAfterTheLinger) {
   Reactor reactor;
   Baton baton(reactor, kLinger);

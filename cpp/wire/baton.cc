@@ -93,7 +93,8 @@ void Baton::lead(Waiter& waiter, TimePoint deadline, Lock& lock, bool service) {
     }
   } const release{*this, lock};
   const bool limited = deadline != TimePoint::max();
-  while (!waiter.completed() && !(service && !followers_.empty()) && !(limited && Clock::now() >= deadline)) {
+  const auto unwanted = [&] { return service && (watched_ || !followers_.empty()); };
+  while (!waiter.completed() && !unwanted() && !(limited && Clock::now() >= deadline)) {
     ++polls;
     lock.unlock();
     try {
@@ -214,6 +215,7 @@ bool Baton::poll_now() {
 void Baton::set_watched() {
   const Lock lock(mutex_);
   watched_ = true;
+  if (held_by_service_) reactor_.interrupt();  // it would keep the baton until its own wait ends
 }
 
 Baton::Statistics Baton::statistics() const {
