@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from aktis._microbenchmark import ROWS, Row, main, select_rows
 from aktis._microbenchmark.measure import measure_row
+from aktis._microbenchmark.model import NotOfferedError
 from aktis._microbenchmark.render import Results, format_value, results_table
 
 from tests.unit.microbenchmark.local_api import LocalApi
 
 PLACEMENT = "placement group create and remove"
-LOCAL_ROWS = [row for row in ROWS if row.name != PLACEMENT]
+QUEUE = "queue put and get"
+LOCAL_ROWS = [row for row in ROWS if row.name not in (PLACEMENT, QUEUE)]
 
 
 @pytest.mark.parametrize("row", LOCAL_ROWS, ids=lambda row: row.name)
@@ -53,6 +55,12 @@ def test_amount_is_the_number_of_calls(name: str, calls: int, monkeypatch: pytes
 def test_placement_groups_need_their_module() -> None:
     (row,) = select_rows([PLACEMENT])
     with pytest.raises(ModuleNotFoundError, match="local_api"):
+        row.prepare(LocalApi(), 2)
+
+
+def test_a_system_without_a_queue_does_not_offer_its_row() -> None:
+    (row,) = select_rows([QUEUE])
+    with pytest.raises(NotOfferedError, match=r"no util\.queue"):
         row.prepare(LocalApi(), 2)
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..model import Row
-from . import actors, objects, placement, tasks, waiting
+from . import actors, objects, placement, queue, tasks, waiting
 
-ROWS: tuple[Row, ...] = (*objects.ROWS, *tasks.ROWS, *waiting.ROWS, *actors.ROWS, *placement.ROWS)
+ROWS: tuple[Row, ...] = (
+    *objects.ROWS,
+    *tasks.ROWS,
+    *waiting.ROWS,
+    *actors.ROWS,
+    *queue.ROWS,
+    *placement.ROWS,
+)
 
 
 def select_names(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
