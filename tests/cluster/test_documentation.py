@@ -22,7 +22,15 @@ MODULES = (
     "aktis._runtime.objects",
     "aktis._runtime.remote_function",
     "aktis.runtime_env",
+    "aktis.util.actor_pool",
+    "aktis.util.check_serialize",
+    "aktis.util.completion",
+    "aktis.util.debug",
+    "aktis.util.named_actors",
+    "aktis.util.node",
     "aktis.util.profiling",
+    "aktis.util.queue",
+    "aktis.util.serialization",
 )
 
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -24,10 +24,15 @@ def _reduce_code_with_file(code: types.CodeType) -> tuple[Any, ...]:
     return (reducer, named, *rest)
 
 
+custom_reducers: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
+"""How the instances of a class are pickled, as the program has registered (`aktis.util.serialization`)."""
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, but code objects keep the name of their file."""
+    """cloudpickle's, with the program's own reducers first; code objects keep the name of their file."""
 
     dispatch_table: ClassVar = ChainMap(
+        custom_reducers,
         {types.CodeType: _reduce_code_with_file},
         cloudpickle.Pickler.dispatch_table,
     )

@@ -60,7 +60,7 @@ def unpicklable_arguments(
     """Return the error for a call of which an argument cannot be pickled; it names the argument."""
     named = [*((str(index), item) for index, item in enumerate(args)), *kwargs.items()]
     for name, item in named:
-        if not _picklable(item):
+        if not is_picklable(item):
             return unpicklable(f"argument {name} of {function}()", item, error.reason)
     return error
 
@@ -75,9 +75,9 @@ def find_culprit(value: object) -> tuple[str, object]:
     budget = _MAX_MEMBERS_TRIED
     for _ in range(_MAX_DEPTH):
         seen.add(id(value))
-        for step, member in _members(value):
+        for step, member in members(value):
             budget -= 1
-            if budget < 0 or id(member) in seen or _picklable(member):
+            if budget < 0 or id(member) in seen or is_picklable(member):
                 continue
             path, value = path + step, member
             break
@@ -86,7 +86,8 @@ def find_culprit(value: object) -> tuple[str, object]:
     return path, value
 
 
-def _picklable(value: object) -> bool:
+def is_picklable(value: object) -> bool:
+    """Whether a value can be sent to other processes."""
     try:
         dumps(value)
     except Exception:
@@ -94,8 +95,8 @@ def _picklable(value: object) -> bool:
     return True
 
 
-def _members(value: object) -> Iterator[tuple[str, object]]:
-    """What pickling would go on with, each with the expression that leads there."""
+def members(value: object) -> Iterator[tuple[str, object]]:
+    """Yield what pickling would go on with, each with the expression that leads there."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield f"[{_short(key)}]", item
