@@ -194,7 +194,12 @@ def test_a_putter_whose_time_is_up_leaves_no_item() -> None:
         items = _QueueActor(1)
         assert items.try_put(1)
         assert not await items.put(2, 0.01)
-        assert items.try_get() == (1,)
+        assert not items._putters
+        async with asyncio.TaskGroup() as group:
+            late = group.create_task(items.put(3, None))
+            await asyncio.sleep(0)
+            late.cancel()
+            assert items.try_get() == (1,), "before the putter has noticed that it is cancelled"
         assert items.try_get() == ()
 
     asyncio.run(play())
