@@ -26,6 +26,8 @@ MODULES = (
     "aktis.util.check_serialize",
     "aktis.util.completion",
     "aktis.util.debug",
+    "aktis.util.joblib",
+    "aktis.util.multiprocessing.pool",
     "aktis.util.named_actors",
     "aktis.util.node",
     "aktis.util.profiling",

@@ -1,0 +1,285 @@
+"""The pool itself: the interface of ``multiprocessing.Pool``."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aktis
+from aktis.util.multiprocessing.dispatch import Dispatcher, Job, Pace
+from aktis.util.multiprocessing.results import AsyncResult, IMapIterator, Outcome
+
+_CHUNKS_PER_WORKER: Final = 4
+_CHUNKS_AHEAD: Final = 16
+_PACES_KEPT: Final = 256
+_NOT_RUNNING: Final = "Pool not running"
+_ALIASES: Final = {"ray_address": "address", "ray_remote_args": "remote_args"}
+"""Names of arguments that programs written for Ray use."""
+
+_Callback = Callable[[Any], object]
+_ErrorCallback = Callable[[BaseException], object]
+
+
+class Pool:
+    """Processes that call functions, with the interface of ``multiprocessing.Pool``.
+
+    The processes are actors, so they may be on any node, and functions may be lambdas and closures.
+    Exceptions come as the function raised them. A process that dies is replaced, and the calls that it had
+    raise ActorDiedError. Callbacks run in a thread of the pool and should return soon.
+
+    Example:
+        >>> with Pool(2) as pool:
+        ...     pool.map(lambda n: n * n, range(5)), pool.apply(pow, (2, 5))
+        ([0, 1, 4, 9, 16], 32)
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: object = None,
+        address: str | None = None,
+        remote_args: Mapping[str, Any] | None = None,
+        **aliases: Any,
+    ) -> None:
+        """Start the processes; a session is begun when there is none.
+
+        Args:
+            processes: How many; default: as many as the cluster has CPUs.
+            initializer: Called in every process at its start, with ``initargs``.
+            initargs: See ``initializer``.
+            maxtasksperchild: How many chunks a process is given before it is replaced.
+            context: Accepted for compatibility.
+            address: Of the cluster to join, as in `aktis.init`, when there is no session.
+            remote_args: Options of the actors; they take no CPU unless these say so.
+            aliases: ``ray_address`` and ``ray_remote_args``, other names of the last two.
+
+        Raises:
+            TypeError, ValueError: an argument is not valid.
+        """
+        del context
+        named = _resolved({"address": address, "remote_args": remote_args}, aliases)
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"initializer must be callable, got {initializer!r}")
+        _check_count("processes", processes)
+        _check_count("maxtasksperchild", maxtasksperchild)
+        if not aktis.is_initialized():
+            aktis.init(address=named["address"])
+        self._count = processes or max(1, int(aktis.cluster_resources().get("CPU", 1)))
+        self._running = True
+        self._paces: dict[object, Pace] = {}
+        self._dispatcher = Dispatcher(
+            self._count, initializer, tuple(initargs or ()), maxtasksperchild, named["remote_args"] or {}
+        )
+
+    # ---- one call ----
+
+    def apply(
+        self, func: Callable[..., Any], args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call ``func(*args, **kwargs)`` in a process and return what it returns."""
+        return self.apply_async(func, args, kwargs).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        callback: _Callback | None = None,
+        error_callback: _ErrorCallback | None = None,
+    ) -> AsyncResult:
+        """Like `apply`, but return at once; ``callback`` gets the value, ``error_callback`` the exception."""
+        self._check(func)
+        result = AsyncResult(self, None, callback, error_callback)
+        call = (func, tuple(args or ()), dict(kwargs or {}))
+        pace = self._paces.setdefault(_key_of(func), Pace())
+        if len(self._paces) > _PACES_KEPT:
+            self._paces.pop(next(iter(self._paces)))
+        job = Job("apply", call, pace, lambda value: result.succeed(0, value), result.fail)
+        self._dispatcher.submit([job])
+        return result
+
+    # ---- many calls ----
+
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """Call ``func`` for every item and return the results in order.
+
+        Args:
+            func: Takes one item.
+            iterable: The items.
+            chunksize: How many a process gets at a time; default: so that each gets about four chunks.
+        """
+        return list(self.map_async(func, iterable, chunksize).get())
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: _Callback | None = None,
+        error_callback: _ErrorCallback | None = None,
+    ) -> AsyncResult:
+        """Like `map`, but return at once; ``callback`` gets the list, ``error_callback`` the exception."""
+        return self._map_async("map", func, iterable, chunksize, callback, error_callback)
+
+    def starmap(
+        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[Any]:
+        """Like `map`, with items that hold the arguments: ``func(*item)``."""
+        return list(self.starmap_async(func, iterable, chunksize).get())
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: _Callback | None = None,
+        error_callback: _ErrorCallback | None = None,
+    ) -> AsyncResult:
+        """Like `map_async`, with items that hold the arguments: ``func(*item)``."""
+        return self._map_async("starmap", func, iterable, chunksize, callback, error_callback)
+
+    def imap(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1
+    ) -> IMapIterator:
+        """Call ``func`` for every item and return an iterator of the results in order.
+
+        The items are taken as the results are, a few chunks ahead: there may be any number of them.
+        """
+        return self._imap(func, iterable, chunksize, ordered=True)
+
+    def imap_unordered(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1
+    ) -> IMapIterator:
+        """Like `imap`, but the results come as they are finished."""
+        return self._imap(func, iterable, chunksize, ordered=False)
+
+    # ---- the end ----
+
+    def close(self) -> None:
+        """Take no more calls; the processes end when those are done that were made."""
+        self._running = False
+        self._dispatcher.close()
+
+    def terminate(self) -> None:
+        """Kill the processes; results that are not there raise RuntimeError."""
+        self._running = False
+        self._dispatcher.terminate()
+
+    def join(self) -> None:
+        """Wait for the end after `close` or `terminate`.
+
+        Raises:
+            ValueError: neither was called.
+        """
+        if self._running:
+            raise ValueError("Pool is still running: call close() or terminate() first")
+        self._dispatcher.join()
+
+    def __enter__(self) -> Self:
+        if not self._running:
+            raise ValueError(_NOT_RUNNING)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.terminate()
+
+    def __del__(self) -> None:
+        dispatcher = self.__dict__.get("_dispatcher")  # absent when __init__ has raised
+        if dispatcher is not None:
+            dispatcher.terminate()
+
+    def __reduce__(self) -> str:
+        raise NotImplementedError("a pool cannot be passed to other processes: make one there")
+
+    def _check(self, func: object) -> None:
+        if not self._running:
+            raise ValueError(_NOT_RUNNING)
+        if not callable(func):
+            raise TypeError(f"{type(func).__name__} object {func!r} is not callable")
+
+    def _map_async(
+        self,
+        method: str,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        callback: _Callback | None,
+        error_callback: _ErrorCallback | None,
+    ) -> AsyncResult:
+        self._check(func)
+        items = list(iterable)
+        if chunksize is None:
+            chunksize = max(1, -(-len(items) // (self._count * _CHUNKS_PER_WORKER)))
+        chunks = list(_chunks(items, chunksize))
+        result = AsyncResult(self, len(chunks), callback, error_callback)
+        function, pace = aktis.put(func), Pace()  # pickled once for all chunks
+        self._dispatcher.submit(
+            Job(method, (function, chunk), pace, functools.partial(result.succeed, number), result.fail)
+            for number, chunk in enumerate(chunks)
+        )
+        return result
+
+    def _imap(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None, *, ordered: bool
+    ) -> IMapIterator:
+        self._check(func)
+        function, pace = aktis.put(func), Pace()
+        chunks = _chunks(iterable, 1 if chunksize is None else chunksize)
+        dispatcher = self._dispatcher
+
+        def submit(chunk: list[Any], tell: Callable[[Outcome], None]) -> None:
+            def succeed(values: list[Any]) -> None:
+                tell((True, values))
+
+            def fail(error: BaseException) -> None:
+                tell((False, error))
+
+            dispatcher.submit([Job("map", (function, chunk), pace, succeed, fail)])
+
+        submissions = (functools.partial(submit, chunk) for chunk in chunks)
+        return IMapIterator(self, submissions, _CHUNKS_AHEAD * self._count, ordered=ordered)
+
+
+def _key_of(func: Callable[..., Any]) -> object:
+    """What jobs of one function have in common, though each may bring another closure along."""
+    code: object = getattr(func, "__code__", None)
+    return code or (type(func), getattr(func, "__qualname__", ""))
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    if size < 1:
+        raise ValueError(f"chunksize must be at least 1, got {size}")
+    source = iter(items)
+
+    def cut() -> Iterator[list[Any]]:
+        while chunk := list(itertools.islice(source, size)):
+            yield chunk
+
+    return cut()
+
+
+def _check_count(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _resolved(given: dict[str, Any], aliases: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in aliases.items():
+        if name not in _ALIASES:
+            raise TypeError(f"Pool() got an unexpected keyword argument {name!r}")
+        if given[_ALIASES[name]] is not None:
+            raise TypeError(f"Pool() got {name} and {_ALIASES[name]}, which are the same")
+        given[_ALIASES[name]] = value
+    return given
