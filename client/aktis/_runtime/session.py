@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from aktis import _core
 from aktis._common.paths import SessionPaths
 from aktis._proto import common_pb2, raylet_pb2
+from aktis._runtime import user_metrics
 from aktis._runtime.actor_directory import ActorDirectory
 from aktis._runtime.control import Control, ControlError
 from aktis._runtime.environments.store import EnvironmentStore
@@ -128,6 +129,7 @@ class Session:
         """Close every connection; waits of other threads end with an error. Then end an embedded cluster."""
         self.errands.close()
         self.core.flush_events()
+        user_metrics.flush(self)
         self.service.stop()
         self.core.close()
         self.watchers.close()

@@ -37,8 +37,10 @@ def leave(session: "Session", cause: "common_pb2.DeathCause | None", exit_code: 
     import atexit
 
     from aktis._proto import raylet_pb2
+    from aktis._runtime import user_metrics
 
     with contextlib.suppress(Exception):
+        user_metrics.flush(session)
         if cause is not None:
             session.control.notify(exiting=raylet_pb2.Exiting(cause=cause))
         session.core.flush_events()

@@ -121,6 +121,12 @@ class ControlOwner(Protocol):
     def task_events(self, batch: common_pb2.TaskEventBatch) -> None:
         """Pass task events on."""
 
+    def metric_batch(self, worker_id: bytes, job_id: bytes, batch: raylet_pb2.MetricBatch) -> None:
+        """Add what user code has measured; ValueError when it is malformed."""
+
+    def metrics_end(self, worker_id: bytes, job_id: bytes) -> None:
+        """A process that may have measured something has left."""
+
     def subscribe(self, session: Session, request: raylet_pb2.Subscribe) -> None:
         """Deliver a channel's publications; ValueError when there is no such channel."""
 
@@ -159,6 +165,7 @@ class Control:
             "exiting": (worker, self._exiting),
             "staying": (worker, self._staying),
             "task_events": (any_client, self._task_events),
+            "metric_batch": (any_client, self._metric_batch),
             "collect_events": (any_client, self._collect_events),
             "events_flushed": (worker, self._events_flushed),
             "gcs_call": (any_client, self._gcs_call),
@@ -214,12 +221,17 @@ class Control:
         if who is Who.DRIVER:
             del self._drivers[session.job_id]
             self._owner.driver_gone(session)
+        self._owner.metrics_end(session.worker_id, session.job_id)
 
     # ---- the raylet's side ----
 
     def session(self, worker_id: bytes) -> Session | None:
         """A connected process."""
         return self._by_id.get(worker_id)
+
+    def has_driver(self, job_id: bytes) -> bool:
+        """Whether the driver of a job is connected here."""
+        return job_id in self._drivers
 
     def log_reader(self, job_id: bytes) -> Session | None:
         """The driver of a job if it is connected and wants its workers' output."""
@@ -386,6 +398,13 @@ class Control:
 
     def _task_events(self, session: Session, message: common_pb2.TaskEventBatch, request_id: int) -> None:
         self._owner.task_events(message)
+
+    def _metric_batch(self, session: Session, message: raylet_pb2.MetricBatch, request_id: int) -> None:
+        job_id = session.job_id or self._owner.job_of(session.worker_id)
+        try:
+            self._owner.metric_batch(session.worker_id, job_id, message)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from None
 
     def _collect_events(self, session: Session, message: raylet_pb2.CollectEvents, request_id: int) -> None:
         def done() -> None:

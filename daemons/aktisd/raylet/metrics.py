@@ -21,6 +21,7 @@ class RayletCollector(Collector):
         yield from self._resources()
         yield from self._workers()
         yield from self._simple()
+        yield from self._raylet.user_metrics.collect()
 
     def _resources(self) -> Iterator[Metric]:
         ledger = self._raylet.logic.ledger
@@ -54,6 +55,7 @@ class RayletCollector(Collector):
             "leases_pending": ("Leases wanted and not granted.", pending),
             "actors_waiting": ("Actors that wait for a process.", raylet.logic.actors.waiting),
             "connections": ("Processes on the control socket.", len(raylet.control)),
+            "user_metric_series": ("Series of metrics of user code.", raylet.user_metrics.series_count),
             "gcs_connected": ("1 while registered with the GCS.", int(raylet.gcs.is_up)),
             "gcs_calls_under_way": ("Relayed calls without an answer.", raylet.gcs.calls_under_way),
         }
@@ -67,6 +69,10 @@ class RayletCollector(Collector):
             "template_restarts": ("Templates that had to be replaced.", raylet.templates.restarts),
             "protocol_errors": ("Connections closed for what they sent.", raylet.control.protocol_errors),
             "gcs_reconnects": ("Times that the stream to the GCS broke.", raylet.gcs.reconnects),
+            "user_metrics_dropped": (
+                "Measurements of user code without room, or of a name of another kind.",
+                raylet.user_metrics.dropped_total,
+            ),
             "log_lines_forwarded": ("Lines of workers sent to drivers.", raylet.lines.forwarded_total),
             "log_lines_dropped": ("Lines of workers cut by the rate limit.", raylet.lines.dropped_total),
         }

@@ -35,6 +35,7 @@ from aktisd.raylet.resources import UNIT, Amounts
 from aktisd.raylet.settings import NodeSettings
 from aktisd.raylet.store_capacity import StoreCapacity
 from aktisd.raylet.templates import Templates
+from aktisd.raylet.user_metrics import UserMetrics
 
 LOG_FLUSH_S: Final = 0.05
 EXIT_GRACE_S: Final = 1.0
@@ -59,6 +60,7 @@ class Raylet:
             settings.total, settings.limits, settings.name, _new_token, settings.environment_limits
         )
         self.control = Control(self)
+        self.user_metrics = UserMetrics(self.control.has_driver)
         self.processes = proc.Processes(self._process_ended)
         self.templates = Templates(settings.template, self._template_lost)
         self.gcs = GcsStream(settings.gcs_address, context.token, self, config.gcs_retry_max_ms / 1000)
@@ -394,6 +396,14 @@ class Raylet:
     def task_events(self, batch: common_pb2.TaskEventBatch) -> None:
         """Pass task events on."""
         self.gcs.add_task_events(batch)
+
+    def metric_batch(self, worker_id: bytes, job_id: bytes, batch: raylet_pb2.MetricBatch) -> None:
+        """Add what user code has measured; ValueError when it is malformed."""
+        self.user_metrics.record(worker_id, job_id, batch)
+
+    def metrics_end(self, worker_id: bytes, job_id: bytes) -> None:
+        """A process that may have measured something has left."""
+        self.user_metrics.process_gone(worker_id, job_id)
 
     def call_later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something on the loop later."""
