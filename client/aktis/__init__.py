@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aktis._core import __version__
 
 if TYPE_CHECKING:
-    from aktis import exceptions, util
+    from aktis import dag, exceptions, util
     from aktis._core import ObjectRef
     from aktis._runtime.actor_class import ActorClass, get_actor, kill
     from aktis._runtime.actor_handle import ActorHandle
@@ -68,7 +68,7 @@ _HOME = {
     "timeline": "aktis._runtime.state",
     "wait": "aktis._runtime.objects",
 }
-_MODULES = ("actor", "compat", "exceptions", "util")
+_MODULES = ("actor", "compat", "dag", "exceptions", "util")
 
 __all__ = [
     "ActorClass",
@@ -90,6 +90,7 @@ __all__ = [
     "available_resources",
     "cancel",
     "cluster_resources",
+    "dag",
     "exceptions",
     "exit_actor",
     "get",

@@ -18,6 +18,7 @@ from aktis.exceptions import ActorAlreadyExistsError, AktisError
 
 if TYPE_CHECKING:
     from aktis._runtime.session import Session
+    from aktis.dag.class_node import ClassNode
 
 T = TypeVar("T")
 
@@ -98,6 +99,24 @@ class ActorClass(Generic[T]):
             TypeError, ValueError: an option is unknown or its value is not valid.
         """
         return ActorClass(self._class, {**self._options, **options})
+
+    def bind(self, *args: Any, **kwargs: Any) -> "ClassNode":
+        """Describe an actor as a step of a function graph (see `aktis.dag`); arguments may be other steps.
+
+        Raises:
+            TypeError: the constructor cannot be called like this.
+            ValueError: an argument is the graph's input.
+        """
+        from aktis.dag.class_node import ClassNode
+
+        check = self._check
+        if kwargs or not check.minimum <= len(args) <= check.maximum:
+            check.check(args, kwargs)
+        return ClassNode(self, args, kwargs, self._options)
+
+    def method_names(self) -> frozenset[str]:
+        """Return the names of the methods that a handle has."""
+        return frozenset(self._shape.methods)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = self._class.__qualname__

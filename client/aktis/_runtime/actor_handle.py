@@ -15,6 +15,7 @@ from aktis.exceptions import PendingCallsLimitExceeded
 
 if TYPE_CHECKING:
     from aktis._runtime.session import Session
+    from aktis.dag.class_node import ClassMethodNode
 
 T = TypeVar("T", covariant=True)
 
@@ -114,6 +115,19 @@ class ActorMethod:
         """
         checked = check_options(METHOD_OPTIONS, "actor methods", options)
         return ActorMethod(self._life, self._shape, self._name, checked)
+
+    def bind(self, *args: Any, **kwargs: Any) -> "ClassMethodNode":
+        """Describe a call as a step of a function graph (see `aktis.dag`); arguments may be other steps.
+
+        Raises:
+            TypeError: the method cannot be called like this.
+        """
+        from aktis.dag.class_node import ClassMethodNode
+
+        check = self._check
+        if kwargs or not check.minimum <= len(args) <= check.maximum:
+            check.check(args, kwargs)
+        return ClassMethodNode(self, self._name, args, kwargs, {})
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(

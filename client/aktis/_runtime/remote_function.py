@@ -13,6 +13,7 @@ from aktis._runtime.signatures import CallCheck
 
 if TYPE_CHECKING:
     from aktis._runtime.session import Session
+    from aktis.dag.function_node import FunctionNode
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -95,6 +96,19 @@ class RemoteFunction(Generic[P, R]):
             TypeError, ValueError: an option is unknown or its value is not valid.
         """
         return RemoteFunction(self._function, {**self._options, **options})
+
+    def bind(self, *args: Any, **kwargs: Any) -> "FunctionNode":
+        """Describe a call as a step of a function graph (see `aktis.dag`); arguments may be other steps.
+
+        Raises:
+            TypeError: the function cannot be called like this.
+        """
+        from aktis.dag.function_node import FunctionNode
+
+        check = self._check
+        if kwargs or not check.minimum <= len(args) <= check.maximum:
+            check.check(args, kwargs)
+        return FunctionNode(self, args, kwargs, self._options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = _name_of(self._function)
