@@ -28,6 +28,38 @@ except ModuleNotFoundError as error:
 """
 
 
+UTIL_PROGRAM = """
+import aktis.compat
+aktis.compat.install_as_ray()
+import importlib
+import ray
+import ray.dag, ray.util, ray.util.joblib, ray.util.metrics, ray.util.multiprocessing
+from ray.dag import InputNode, MultiOutputNode
+from ray.dag.input_node import InputNode as same
+from ray.util import ActorPool, as_completed, inspect_serializability, list_named_actors, map_unordered
+from ray.util import deregister_serializer, get_node_ip_address, log_once, register_serializer
+from ray.util.actor_pool import ActorPool as pool
+from ray.util.check_serialize import FailureTuple
+from ray.util.joblib import register_ray
+from ray.util.metrics import Counter, Gauge, Histogram
+from ray.util.multiprocessing import JoinableQueue, Pool, TimeoutError
+from ray.util.multiprocessing.pool import Pool as deeper
+from ray.util.queue import Empty, Full, Queue
+assert pool is ActorPool and same is InputNode and deeper is Pool
+assert ray.util.queue.Queue is Queue and ray.util.multiprocessing.Pool is Pool
+for name in ("dag", "util.queue", "util.actor_pool", "util.multiprocessing", "util.joblib", "util.metrics"):
+    ours, theirs = (importlib.import_module(f"{package}.{name}") for package in ("aktis", "ray"))
+    for public in getattr(ours, "__all__", []):
+        assert getattr(theirs, public) is getattr(ours, public), (name, public)
+print("all there")
+"""
+
+
+def test_the_tools_are_where_programs_look_for_them() -> None:
+    finished = run(UTIL_PROGRAM)
+    assert finished.stdout.strip() == "all there", finished.stderr
+
+
 def run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
