@@ -35,8 +35,8 @@ class TaskTemplate:
     """What all calls of one remote function (or actor method) with the same options share.
 
     `class_key` numbers the scheduling class for the policy thread (0 for actor calls). `flags`:
-    TASK_RETRY_ON_ERROR (application errors are reported as EVENT_TASK_ERROR for Python to decide),
-    TASK_STREAMING (its items are sent one by one, at most `stream_limit` ahead of the consumer, 0: any
+    TASK_RETRY_ON_ERROR (application errors are reported as EVENT_TASK_ERROR, with `retry_key`, for Python to
+    decide), TASK_STREAMING (its items are sent one by one, at most `stream_limit` ahead of the consumer, 0: any
     number; its one return is the completion), TASK_DYNAMIC (a generator whose one return lists all items).
     """
 
@@ -53,6 +53,7 @@ class TaskTemplate:
         concurrency_group: str = "",
         creation: bool = False,
         stream_limit: int = 0,
+        retry_key: int = 0,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -104,8 +105,8 @@ EVENT_NEED_LEASES: Final[int]  # (kind, class_key, wanted: int, backlog: int): w
 EVENT_LEASE_IDLE: Final[int]  # (kind, lease_id): idle for the grace time; Python returns it
 EVENT_LEASE_BROKEN: Final[int]  # (kind, lease_id, worker_id, reason): its connection broke
 EVENT_TASK_LOST: Final[int]  # (kind, task_id, worker_id, actor_id, reason, retries_left): system failure
-EVENT_TASK_ERROR: Final[int]  # (kind, task_id, error: bytes, retries_left): only TASK_RETRY_ON_ERROR
-EVENT_OBJECT_READY: Final[int]  # (kind, object_id): asked for by watch()
+EVENT_TASK_ERROR: Final[int]  # (kind, task_id, error, retries_left, retry_key): TASK_RETRY_ON_ERROR
+EVENT_OBJECT_READY: Final[int]  # (kind, object_id, value is here: bool): asked for by watch()
 EVENT_OBJECT_FREED: Final[int]  # (kind, object_id): asked for by watch_free()
 EVENT_OBJECT_LOST: Final[int]  # (kind, object_id, reason): value gone; reconstruct() or fail_object()
 EVENT_ACTOR_LOST: Final[int]  # (kind, actor_id, worker_id, reason): connection to the actor broke
@@ -209,8 +210,8 @@ class Core:
     def awaits_owner(self, ref: ObjectRef[Any]) -> bool:
         """Whether it does not exist, as far as is known here, and its owner, another process, will say when."""
     def watch(self, ref: ObjectRef[Any], value: bool = False) -> bool:
-        """True when it is ready now; else EVENT_OBJECT_READY comes once. `value`: ready is when its value can
-        be read in this process, not already when it exists."""
+        """True when it is ready now; else EVENT_OBJECT_READY comes once. `value`: only what get() returns
+        without waiting is ready, and a value in shared memory is fetched."""
     def watch_free(self, ref: ObjectRef[Any]) -> None:
         """EVENT_OBJECT_FREED comes when the last reference anywhere to this owned object goes."""
     def free(self, refs: Sequence[ObjectRef[Any]], error: bytes) -> None:
@@ -234,16 +235,17 @@ class Core:
     def submit_actor(
         self, actor_id: bytes, template: TaskTemplate, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> Any: ...
+    def submit_marker(self, actor_id: bytes, template: TaskTemplate) -> ObjectRef[Any]:
+        """A call without arguments that takes no part in backpressure: it never waits."""
     def encode_creation(
         self,
         template: TaskTemplate,
         actor_id: bytes,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
-        timeout_s: float,
-    ) -> tuple[bytes, list[ObjectRef[Any]]]:
-        """The opaque creation task of an actor (its dependencies resolved; may wait for them), and the
-        references that must be held as long as it may restart."""
+    ) -> tuple[bytes, list[ObjectRef[Any]]] | None:
+        """The opaque creation task of an actor (its dependencies resolved), and the references that must be
+        held as long as it may restart. None when an argument is not ready."""
     def add_lease(self, class_key: int, lease_id: int, worker_id: bytes, address: str) -> None: ...
     def drop_lease(self, lease_id: int) -> bool:
         """Close an idle lease before it is returned; False when a task got it meanwhile."""

@@ -96,9 +96,9 @@ void wait_for_room(Core& core) {
 }
 
 py::object submit_call(PyCore& self, const ActorId& actor, const PyTaskTemplate& shape, const py::tuple& args,
-                       const py::object& kwargs) {
+                       const py::object& kwargs, bool may_wait = true) {
   Core& core = self.get();
-  wait_for_room(core);
+  if (may_wait) wait_for_room(core);
   PreparedCall call;
   prepare_call(self.core, shape, args, kwargs, call);
   call.submission.actor = actor;
@@ -111,30 +111,21 @@ py::object submit_call(PyCore& self, const ActorId& actor, const PyTaskTemplate&
   return refs;
 }
 
-py::tuple encode_creation(PyCore& self, const PyTaskTemplate& shape, const py::bytes& actor_id,
-                          const py::tuple& args, const py::object& kwargs, double timeout_s) {
+py::object encode_creation(PyCore& self, const PyTaskTemplate& shape, const py::bytes& actor_id,
+                           const py::tuple& args, const py::object& kwargs) {
   PreparedCall call;
   prepare_call(self.core, shape, args, kwargs, call);
   call.submission.actor = id_from<ActorId>(actor_id);
-  std::vector<ObjectId> arguments;
-  py::list held;
-  for (const core::Argument& argument : call.submission.arguments) {
-    arguments.push_back(argument.ref.id);
-    self.core->add_local(argument.ref.id);
-    held.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, argument.ref.id)));
-  }
-  for (const ObjectId& nested : call.submission.nested) {
-    self.core->add_local(nested);
-    held.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, nested)));
-  }
-  // Existence is enough: large values stay in shared memory.
-  core::WaitGroup group;
-  self.core->attach(group, arguments, arguments.size(), false);
-  const bool in_time = wait_with_signals(*self.core, group.waiter, deadline_after(timeout_s));
-  self.core->detach(group, arguments);
-  if (!in_time) throw py::value_error("the constructor's arguments were not ready in time");
   const auto payload = self.core->encode_creation(call.submission, self.core->next_task_id());
-  return py::make_tuple(py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size()), held);
+  if (!payload) return py::none();
+  py::list held;
+  const auto hold = [&](const ObjectId& id) {
+    self.core->add_local(id);
+    held.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, id)));
+  };
+  for (const core::Argument& argument : call.submission.arguments) hold(argument.ref.id);
+  for (const ObjectId& nested : call.submission.nested) hold(nested);
+  return py::make_tuple(py::bytes(reinterpret_cast<const char*>(payload->data()), payload->size()), held);
 }
 
 // ---- executing ----
@@ -359,6 +350,10 @@ void bind_submitting(Class& type) {
            [](PyCore& self, const py::bytes& actor, const PyTaskTemplate& shape, const py::tuple& args,
               const py::object& kwargs) {
              return submit_call(self, id_from<ActorId>(actor), shape, args, kwargs);
+           })
+      .def("submit_marker",
+           [](PyCore& self, const py::bytes& actor, const PyTaskTemplate& shape) {
+             return submit_call(self, id_from<ActorId>(actor), shape, py::tuple(), py::none(), false);
            })
       .def("encode_creation", &encode_creation)
       .def("add_lease",

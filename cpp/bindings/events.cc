@@ -23,9 +23,9 @@ py::tuple to_tuple(const Event& event) {
       return py::make_tuple(kind, first, py::bytes(event.second), py::bytes(event.third), event.text,
                             event.number);
     case EventKind::kTaskError:
-      return py::make_tuple(kind, first, py::bytes(event.second), event.number);
+      return py::make_tuple(kind, first, py::bytes(event.second), event.number, event.key);
     case EventKind::kObjectReady:
-      return py::make_tuple(kind, first);
+      return py::make_tuple(kind, first, event.number != 0);
     case EventKind::kObjectFreed:
       return py::make_tuple(kind, first);
     case EventKind::kObjectLost:

@@ -220,7 +220,7 @@ std::shared_ptr<core::TaskTemplate> make_template(std::uint64_t class_key, const
                                                   std::string name, std::string method,
                                                   std::uint16_t num_returns, std::int32_t max_retries,
                                                   int flags, std::string group, bool creation,
-                                                  std::uint32_t stream_limit) {
+                                                  std::uint32_t stream_limit, std::uint64_t retry_key) {
   auto shape = std::make_shared<core::TaskTemplate>();
   shape->class_key = class_key;
   shape->kind = creation         ? core::TaskKind::kActorCreation
@@ -236,6 +236,7 @@ std::shared_ptr<core::TaskTemplate> make_template(std::uint64_t class_key, const
   shape->streaming = (flags & 2) != 0;
   shape->dynamic = (flags & 4) != 0;
   shape->stream_limit = stream_limit;
+  shape->retry_key = retry_key;
   shape->finish();
   return shape;
 }
@@ -295,15 +296,16 @@ void bind_tasks(py::module_& module) {
   py::class_<PyTaskTemplate>(module, "TaskTemplate")
       .def(py::init([](std::uint64_t class_key, const py::bytes& function_id, std::string name,
                        std::string method, std::uint16_t num_returns, std::int32_t max_retries, int flags,
-                       std::string group, bool creation, std::uint32_t stream_limit) {
+                       std::string group, bool creation, std::uint32_t stream_limit,
+                       std::uint64_t retry_key) {
              return PyTaskTemplate{make_template(class_key, function_id, std::move(name), std::move(method),
                                                  num_returns, max_retries, flags, std::move(group), creation,
-                                                 stream_limit)};
+                                                 stream_limit, retry_key)};
            }),
            py::kw_only(), py::arg("class_key"), py::arg("function_id"), py::arg("name"),
            py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
            py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false,
-           py::arg("stream_limit") = 0)
+           py::arg("stream_limit") = 0, py::arg("retry_key") = 0)
       .def_property_readonly("name", [](const PyTaskTemplate& self) { return self.shape->name; });
 
   py::class_<PyTask>(module, "Task")

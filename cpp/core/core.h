@@ -235,7 +235,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   }
   void attach_room(wire::Waiter& waiter);
   void detach_room(wire::Waiter& waiter);
-  std::vector<std::byte> encode_creation(const Submission& submission, const TaskId& task);
+  // Nothing when an argument is not there (any more): watch() it and try again.
+  std::optional<std::vector<std::byte>> encode_creation(const Submission& submission, const TaskId& task);
   TaskId next_task_id();
 
   void add_lease(std::uint64_t class_key, LeaseId lease, const WorkerId& worker, const std::string& address);

@@ -158,12 +158,12 @@ void Core::complete(const ObjectId& id, ObjectEntry& known) {
     }
   }
   known.waiting = std::move(still);
-  if (!known.waiting.empty() || known.watched_value) fetch(id, known);
+  if (!known.waiting.empty() || (known.watched_value && !readable)) fetch(id, known);
   for (const WorkerId& borrower : std::exchange(known.remote_waiting, {})) answer_remote(id, known, borrower);
   if (known.watched || (known.watched_value && readable)) {
+    events_.push({.kind = EventKind::kObjectReady, .first = id.binary(), .number = readable ? 1 : 0});
     known.watched = false;
-    if (readable) known.watched_value = false;
-    events_.push({.kind = EventKind::kObjectReady, .first = id.binary()});
+    known.watched_value &= !readable;
   }
   for (const TaskRecord* task : std::exchange(known.dependents, {})) resolved_.push_back(task->id);
   work_off_resolved();

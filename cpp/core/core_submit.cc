@@ -137,9 +137,13 @@ void Core::send_task(const WorkerId& worker, const TaskRecord& task, bool urgent
         {head.view(), task.shape->encoded, arguments.view(), task.args->view()}, urgent);
 }
 
-std::vector<std::byte> Core::encode_creation(const Submission& submission, const TaskId& task) {
+std::optional<std::vector<std::byte>> Core::encode_creation(const Submission& submission,
+                                                            const TaskId& task) {
   wire::ByteWriter out;
   Guard guard(mutex_);
+  for (const Argument& argument : submission.arguments) {
+    if (!entry(argument.ref.id).exists()) return std::nullopt;
+  }
   encode_task_head(out, task, submission.parent, job_, submission.actor, 0, submission.trace);
   out.raw(submission.shape->encoded.data(), submission.shape->encoded.size());
   encode_arguments(out, submission.arguments);
@@ -225,7 +229,8 @@ void Core::on_reply(const WorkerId& from, Bytes payload) {
     events_.push({.kind = EventKind::kTaskError,
                   .first = task.id.binary(),
                   .second = pickle_of(*error),
-                  .number = task.retries_left});
+                  .number = task.retries_left,
+                  .key = task.shape->retry_key});
     settle_references();
     return;
   }

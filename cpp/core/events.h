@@ -40,7 +40,7 @@ struct Event {
   std::string text;  // a reason for people
   std::int64_t number = 0;
   std::int64_t other = 0;
-  std::uint64_t key = 0;  // a scheduling class
+  std::uint64_t key = 0;  // a scheduling class; which errors may be retried
 };
 
 class EventQueue {

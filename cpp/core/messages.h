@@ -69,6 +69,7 @@ struct TaskTemplate {
   bool streaming = false;
   bool dynamic = false;
   std::uint32_t stream_limit = 0;  // items that may wait for their consumer; 0: any number
+  std::uint64_t retry_key = 0;     // Python's, for which errors; comes back in EVENT_TASK_ERROR
   std::vector<std::byte> encoded;  // made by finish()
 
   void finish();

@@ -29,8 +29,8 @@ struct ObjectEntry {
   bool owned = true;
   bool asked_owner = false;  // an OBJECT_GET is under way
   bool asked_store = false;  // a request to the store is under way
-  bool watched = false;
-  bool watched_value = false;  // as watched, for the value and not only for its existence
+  bool watched = false;        // Python is to be told when it exists
+  bool watched_value = false;  // the same when its value is here
   bool watch_free = false;
   bool is_error = false;
   bool freed = false;  // its value was dropped by free(): it holds ObjectFreedError

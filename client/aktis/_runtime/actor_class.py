@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ARGUMENTS_TIMEOUT_S: Final = -1.0
+_Creation = tuple[gcs_pb2.ActorSpec, list[ObjectRef[Any]]]
+"""What creates an actor, and the references that it needs as long as it may be started again."""
 _UNBOUND: Final = object()
 
 
@@ -77,19 +78,21 @@ class ActorClass(Generic[T]):
         if self._session is not session:
             self._bind(session)
         actor_id = os.urandom(16)
+        made = None
+        if all(type(arg) is not ObjectRef or session.core.is_ready(arg) for arg in (*args, *kwargs.values())):
+            made = self._creation(session, actor_id, args, kwargs)
+        if made is None:
+            # What is not a reference is copied now: the caller may change it before the creation is sent.
+            args = tuple(_stored(session, arg) for arg in args)
+            kwargs = {name: _stored(session, arg) for name, arg in kwargs.items()}
         if self._options.get("name"):
-            return self._create_named(session, actor_id, args, kwargs)
+            return self._create_named(session, actor_id, made, args, kwargs)
         life = None if self._detached else session.actors.new_life(actor_id)
         handle: ActorHandle[T] = self._handle(session, actor_id, life)
-        if any(
-            type(arg) is ObjectRef and not session.core.is_ready(arg) for arg in (*args, *kwargs.values())
-        ):
-            # What is not a reference is copied now: the caller may change it before the creation is sent.
-            held = tuple(_stored(session, arg) for arg in args)
-            held_kwargs = {name: _stored(session, arg) for name, arg in kwargs.items()}
-            session.errands.run(lambda: self._create(session, actor_id, held, held_kwargs))
+        if made is not None:
+            session.actors.create(*made)
         else:
-            self._create(session, actor_id, args, kwargs)
+            self._create_when_ready(session, actor_id, args, kwargs)
         return handle
 
     def options(self, **options: Any) -> "ActorClass[T]":
@@ -136,29 +139,53 @@ class ActorClass(Generic[T]):
         session.actors.track(actor_id, known_to_cluster=False)
         return ActorHandle(session, actor_id, self._shape, life)
 
-    def _create(
-        self, session: "Session", actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def _create_when_ready(
+        self,
+        session: "Session",
+        actor_id: bytes,
+        args: tuple[ObjectRef[Any], ...],
+        kwargs: dict[str, ObjectRef[Any]],
     ) -> None:
-        try:
-            spec, held = self._spec_for(session, actor_id, args, kwargs)
-        except AktisError as error:  # an argument's task failed: so does the actor, and its calls say why
-            session.actors.fail_creation(actor_id, error)
-            return
-        session.actors.create(spec, held)
+        """Create the actor as soon as its arguments exist, however long that takes; no thread waits."""
+
+        def again() -> None:
+            self._create_when_ready(session, actor_id, args, kwargs)
+
+        made = None
+        while made is None:
+            if not all(session.watchers.add(arg, again, value=False) for arg in (*args, *kwargs.values())):
+                return
+            try:
+                made = self._creation(session, actor_id, args, kwargs)
+            except Exception as error:  # nobody else would hear of it
+                session.actors.fail_creation(actor_id, error)
+                return
+        session.actors.create(*made)
 
     def _create_named(
-        self, session: "Session", actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        session: "Session",
+        actor_id: bytes,
+        made: _Creation | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> ActorHandle[T]:
-        spec, held = self._spec_for(session, actor_id, args, kwargs)
+        """Take the name at once, whether the arguments are there or not."""
+        spec, held = made or (self._spec(actor_id), [])
+        spec.awaits_arguments = made is None
         life = None if self._detached else session.actors.new_life(actor_id)
+        handle: ActorHandle[T] = self._handle(session, actor_id, life)
         get_if_exists = self._options.get("get_if_exists", False)
-        handle = self._handle(session, actor_id, life)
         result = session.actors.create_named(spec, held, get_if_exists=get_if_exists)
         if result.error:
             raise ActorAlreadyExistsError(
                 f"{result.error}. Choose another name, or use get_actor({spec.name!r}) or get_if_exists=True."
             )
-        return handle_to(session, result.actor) if result.existed else handle
+        if result.existed:
+            return handle_to(session, result.actor)
+        if made is None:
+            self._create_when_ready(session, actor_id, args, kwargs)
+        return handle
 
     def _bind(self, session: "Session") -> None:
         """Export the class to the session's cluster and make what all its actors have in common."""
@@ -192,19 +219,24 @@ class ActorClass(Generic[T]):
         self._session = session
         session.bound.add(self)
 
-    def _spec_for(
-        self, session: "Session", actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[gcs_pb2.ActorSpec, list[ObjectRef[Any]]]:
-        try:
-            payload, held = session.core.encode_creation(
-                self._template, actor_id, args, kwargs or None, ARGUMENTS_TIMEOUT_S
-            )
-        except NotPicklableError as error:
-            raise unpicklable_arguments(self._check.name, args, kwargs, error) from error
+    def _spec(self, actor_id: bytes) -> gcs_pb2.ActorSpec:
         spec = gcs_pb2.ActorSpec()
         spec.CopyFrom(self._common_spec)
         spec.actor_id = actor_id
-        spec.creation_task = payload
+        return spec
+
+    def _creation(
+        self, session: "Session", actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> _Creation | None:
+        """Make what creates the actor; None when an argument is not there (any more)."""
+        try:
+            encoded = session.core.encode_creation(self._template, actor_id, args, kwargs or None)
+        except NotPicklableError as error:
+            raise unpicklable_arguments(self._check.name, args, kwargs, error) from error
+        if encoded is None:
+            return None
+        spec = self._spec(actor_id)
+        spec.creation_task, held = encoded
         return spec, held
 
     def __getstate__(self) -> dict[str, Any]:

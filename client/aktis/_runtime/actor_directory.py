@@ -53,11 +53,12 @@ _READY: Final = TaskTemplate(
 class ActorDirectory:
     """See the module. Any thread."""
 
-    def __init__(self, core: Core, control: Control, errands: Errands) -> None:
-        """Serve one session."""
+    def __init__(self, core: Core, control: Control, errands: Errands, inquiries: Errands) -> None:
+        """Serve one session; ``errands`` may wait for the GCS, ``inquiries`` only for the raylet."""
         self._core = core
         self._control = control
         self._errands = errands
+        self._inquiries = inquiries
         self._lock = threading.RLock()
         self._table = ActorTable()
         self._subscribed = False
@@ -68,7 +69,8 @@ class ActorDirectory:
         self._arguments: dict[bytes, list[ObjectRef[Any]]] = {}
         self._lives: dict[bytes, bytes] = {}  # actor by the object that its handles refer to
         self._handles: Counter[bytes] = Counter()  # in this process, by actor
-        self._unconfirmed: set[bytes] = set()  # their creation has not been answered yet
+        self._unconfirmed: set[bytes] = set()  # their creation has not been sent or not been answered yet
+        self._reserved: set[bytes] = set()  # they have their name, and wait for their arguments
         self._to_end: set[bytes] = set()  # their last handle went before that
         self._markers: dict[bytes, tuple[ObjectRef[Any], bytes, ObjectRef[Any] | None]] = {}
         self._lingering: list[tuple[bytes, ObjectRef[Any] | None]] = []
@@ -80,6 +82,7 @@ class ActorDirectory:
         life = self._core.pending_object()
         with self._lock:
             self._lives[life.binary()] = actor_id
+            self._unconfirmed.add(actor_id)
         self._core.watch_free(life)
         return life
 
@@ -87,7 +90,6 @@ class ActorDirectory:
         """Create an anonymous, tracked actor; what goes wrong is raised by its calls."""
         with self._lock:
             self._arguments[spec.actor_id] = arguments
-            self._unconfirmed.add(spec.actor_id)
             self._to_create.append(spec)
             if self._creating:
                 return
@@ -98,6 +100,8 @@ class ActorDirectory:
         self, spec: gcs_pb2.ActorSpec, arguments: list[ObjectRef[Any]], *, get_if_exists: bool
     ) -> gcs_pb2.CreateActorsReply.Result:
         """Create a named, tracked actor and wait until the GCS has accepted or refused the name.
+
+        One that awaits its arguments has its name from then on; `create` has to follow.
 
         Raises:
             ControlError: the GCS could not be asked.
@@ -110,9 +114,14 @@ class ActorDirectory:
         if result.error or result.existed:
             with self._lock:
                 self._lives = {k: v for k, v in self._lives.items() if v != spec.actor_id}
+                self._unconfirmed.discard(spec.actor_id)
                 self._forget(spec.actor_id)
-        else:
+        elif spec.awaits_arguments:
+            with self._lock:
+                self._reserved.add(spec.actor_id)
             self.heard(result.actor)
+        else:
+            self._created(spec.actor_id, result)
         return result
 
     def _create_batches(self) -> None:
@@ -139,10 +148,11 @@ class ActorDirectory:
             self.heard(result.actor)
         with self._lock:
             self._unconfirmed.discard(actor_id)
+            self._reserved.discard(actor_id)
             abandoned = actor_id in self._to_end
             self._to_end.discard(actor_id)
         if abandoned:
-            self._end(actor_id)
+            self._errands.run(functools.partial(self._end, actor_id))
 
     def _request_creation(self, batch: list[gcs_pb2.ActorSpec]) -> gcs_pb2.CreateActorsReply:
         request = gcs_pb2.CreateActorsRequest(specs=batch)
@@ -156,7 +166,7 @@ class ActorDirectory:
 
     def fail_creation(self, actor_id: bytes, error: BaseException) -> None:
         """The creation of an actor could not be sent: it is dead, and its calls say why."""
-        self._fail(actor_id, "an argument of its constructor could not be computed", encode_error(error))
+        self._fail(actor_id, "its creation could not be made", encode_error(error))
 
     def _fail(self, actor_id: bytes, reason: str, error: bytes = b"") -> None:
         cause = common_pb2.DeathCause(
@@ -165,7 +175,14 @@ class ActorDirectory:
             error=error,
         )
         spec = gcs_pb2.ActorSpec(actor_id=actor_id)
+        with self._lock:
+            reserved = actor_id in self._reserved
+            for waiting in (self._unconfirmed, self._reserved, self._to_end):
+                waiting.discard(actor_id)
         self.heard(gcs_pb2.Actor(spec=spec, state=gcs_pb2.Actor.DEAD, death_cause=cause))
+        if reserved:  # others may know it by its name
+            request = gcs_pb2.KillActorRequest(actor_id=actor_id, no_restart=True)
+            self._errands.run(functools.partial(self._kill, request))
 
     # ---- following ----
 
@@ -256,16 +273,25 @@ class ActorDirectory:
                     self._core.actor_pause(actor_id)
                 case Die(actor_id):
                     self._arguments.pop(actor_id, None)
-                    self._core.actor_fail(actor_id, encode_error(self._death(actor_id)))
-                    if actor_id not in self._handles:
-                        self._forget(actor_id)
+                    actor = self._last.get(actor_id)
+                    if actor is not None and actor.death_cause.error:
+                        # Loading its constructor's exception runs code of the user's.
+                        self._inquiries.run(functools.partial(self._die, actor_id))
+                    else:
+                        self._die(actor_id)
                 case FailCall(task_id, actor_id, dead):
                     error = self._death(actor_id) if dead else self._unavailable(actor_id)
                     self._core.fail_task(task_id, encode_error(error))
                 case Resubmit(task_id):
                     self._core.resubmit(task_id)
                 case Inquire(actor_id, worker_id):
-                    self._errands.run(functools.partial(self._inquire, actor_id, worker_id))
+                    self._inquiries.run(functools.partial(self._inquire, actor_id, worker_id))
+
+    def _die(self, actor_id: bytes) -> None:
+        self._core.actor_fail(actor_id, encode_error(self._death(actor_id)))
+        with self._lock:
+            if actor_id not in self._handles:
+                self._forget(actor_id)
 
     def _inquire(self, actor_id: bytes, worker_id: bytes) -> None:
         try:
@@ -311,7 +337,8 @@ class ActorDirectory:
         if self._is_quiet(actor_id):
             self._release(actor_id)  # and with `life` goes our share in the actor
             return
-        marker = self._core.submit_actor(actor_id, _READY, (), None)
+        # One that waited for room would wait for replies on the thread that sees to it that they come.
+        marker = self._core.submit_marker(actor_id, _READY)
         self._markers[marker.binary()] = (marker, actor_id, life)
         if self._core.watch(marker):
             self.marker_ready(marker.binary())
@@ -357,6 +384,8 @@ class ActorDirectory:
     def _end(self, actor_id: bytes) -> None:
         if self._table.stage(actor_id) is Stage.DEAD:
             return
-        request = gcs_pb2.KillActorRequest(actor_id=actor_id, no_restart=True, graceful=True)
+        self._kill(gcs_pb2.KillActorRequest(actor_id=actor_id, no_restart=True, graceful=True))
+
+    def _kill(self, request: gcs_pb2.KillActorRequest) -> None:
         with contextlib.suppress(LocalRayletDiedError):  # then everything ends anyway
             self._control.gcs("KillActor", request, gcs_pb2.KillActorReply)

@@ -10,7 +10,7 @@ from aktis._runtime import current, generators
 from aktis._runtime.actor_shape import SPECIAL_NAMES, ActorShape, MethodShape
 from aktis._runtime.options import METHOD_OPTIONS, check_options
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
-from aktis._runtime.remote_function import submit_with_list
+from aktis._runtime.remote_function import retry_number
 from aktis.exceptions import PendingCallsLimitExceeded
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ class ActorMethod:
                 f"it has {sorted(shape.concurrency_groups)}"
             )
         returns = merged.get("num_returns", known.returns)
-        core = life.session.core
         self._life = life
         self._shape = shape
         self._name = name
@@ -76,10 +75,9 @@ class ActorMethod:
             flags=(_core.TASK_RETRY_ON_ERROR if retry else 0) | generators.FLAGS.get(returns, 0),
             concurrency_group=group,
             **generators.template_returns(returns, merged),
+            retry_key=retry_number(life.session, retry),
         )
-        self._submit: Callable[..., Any] = core.submit_actor
-        if retry and not isinstance(retry, bool):
-            self._submit = submit_with_list(life.session, self._submit, tuple(retry))
+        self._submit: Callable[..., Any] = life.session.core.submit_actor
         if shape.max_pending_calls > 0:
             self._submit = _limited(life, shape, self._submit)
         if returns == "streaming":

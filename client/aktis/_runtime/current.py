@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 # Events of Python's own in the queue that the service thread drains; the core's are positive.
 EVENT_STOP: Final = -1
 EVENT_HANDLE_DROPPED: Final = -2
+EVENT_MAY_RETRY: Final = -3
 
 session: "Session | None" = None
 """Set and cleared by `aktis._runtime.lifecycle` only."""

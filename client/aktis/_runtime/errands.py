@@ -1,4 +1,9 @@
-"""Calls that may take long, off the threads that must not wait: the service thread and user code."""
+"""Calls that may take long, off the threads that must not wait: the service thread and user code.
+
+A session has several kinds, each with threads of its own, because what waits for one thing must not hold up
+what another waits for: see `aktis._runtime.session.Session`. Nothing that is run here waits for a task, an
+object or an actor, which may take for ever: that is what `aktis._runtime.refs.Watchers` is for.
+"""
 
 import collections
 import sys
@@ -10,15 +15,21 @@ from typing import Final
 MAX_THREADS: Final = 4
 MAX_QUEUED: Final = 100_000
 
-Errand = Callable[[], None]
+Errand = Callable[[], object]
 
 
 class Errands:
     """A few threads that exist only while there is something to do. Any thread may call."""
 
-    def __init__(self) -> None:
-        """Start nothing yet."""
+    def __init__(
+        self, name: str = "errand", *, max_threads: int = MAX_THREADS, max_queued: int = MAX_QUEUED
+    ) -> None:
+        """Start nothing yet; ``name`` is for the names of the threads. With one thread the order is kept."""
+        self._name = name
+        self._max_threads = max_threads
+        self._max_queued = max_queued
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._queue: collections.deque[Errand] = collections.deque()
         self._threads = 0
         self._closed = False
@@ -32,20 +43,22 @@ class Errands:
         with self._lock:
             if self._closed:
                 return
-            if len(self._queue) >= MAX_QUEUED:
+            if len(self._queue) >= self._max_queued:
                 raise RuntimeError(
-                    f"{MAX_QUEUED} control calls are waiting already: the GCS does not keep up"
+                    f"{self._max_queued} calls of the kind {self._name!r} are waiting already: what they "
+                    "need (the GCS, the raylet, a callback of yours) does not keep up"
                 )
             self._queue.append(errand)
-            if self._threads >= MAX_THREADS:
+            if self._threads >= self._max_threads:
                 return
             self._threads += 1
-        threading.Thread(target=self._work, name="aktis-errand", daemon=True).start()
+        threading.Thread(target=self._work, name=f"aktis-{self._name}", daemon=True).start()
 
-    def close(self) -> None:
-        """Drop what has not begun."""
+    def close(self, finish_within_s: float = 0.0) -> None:
+        """Take nothing more; wait so long for what is there, then drop what has not begun."""
         with self._lock:
             self._closed = True
+            self._idle.wait_for(lambda: self._threads == 0, finish_within_s)
             self._queue.clear()
 
     def _work(self) -> None:
@@ -53,6 +66,7 @@ class Errands:
             with self._lock:
                 if not self._queue:
                     self._threads -= 1
+                    self._idle.notify_all()
                     return
                 errand = self._queue.popleft()
             try:

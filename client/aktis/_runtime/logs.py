@@ -1,12 +1,63 @@
 """What workers print, shown by the driver: each line with who said it, coloured on a terminal."""
 
+import functools
 import sys
+import threading
 import zlib
+from collections.abc import Callable
 from typing import Final, TextIO
 
 from aktis._proto import raylet_pb2
+from aktis._runtime.errands import Errands
 
 _COLOURS: Final = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+
+MAX_QUEUED: Final = 1000
+"""Batches and messages that wait for a reader of ours; what comes beyond is counted and left out."""
+CLOSE_TIMEOUT_S: Final = 2.0
+
+
+class Printer:
+    """Prints on a thread of its own, in order: a pipe that nobody reads must only hold up that thread."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._errands = Errands("print", max_threads=1, max_queued=MAX_QUEUED)
+        self._lock = threading.Lock()
+        self._dropped = 0
+
+    def show(self, batch: raylet_pb2.LogBatch) -> None:
+        """Show what workers printed."""
+        self._run(functools.partial(print_batch, batch), len(batch.lines))
+
+    def complain(self, message: str) -> None:
+        """Tell the user something on stderr."""
+        self._run(functools.partial(_complain, message), 1)
+
+    def close(self) -> None:
+        """Wait a little for what is still to be printed."""
+        self._errands.close(CLOSE_TIMEOUT_S)
+
+    def _run(self, step: Callable[[], None], lines: int) -> None:
+        def print_it() -> None:
+            with self._lock:
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                _complain(
+                    f"{dropped} lines were left out because what this program prints is read too slowly"
+                )
+            step()
+
+        try:
+            self._errands.run(print_it)
+        except RuntimeError:
+            with self._lock:
+                self._dropped += lines
+
+
+def _complain(message: str) -> None:
+    if sys.stderr is not None:
+        print(f"aktis: {message}", file=sys.stderr, flush=True)
 
 
 def format_line(line: raylet_pb2.LogLine, colour: bool) -> str:

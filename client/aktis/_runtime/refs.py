@@ -5,7 +5,8 @@ and batch rather than one per object.
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterable
+import traceback
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import asyncio
 
 
+_Key = tuple[bytes, bool]
+"""An object, and whether its value must be here."""
+
+
 class Watchers:
     """Who waits for which object without blocking a thread. Any thread."""
 
@@ -24,21 +29,23 @@ class Watchers:
         """Watch objects of ``core``."""
         self._core = core
         self._lock = threading.Lock()
-        self._waiting: dict[bytes, list[Callable[[], None] | _LoopWaiter]] = {}
+        self._waiting: dict[_Key, list[Callable[[], None] | _LoopWaiter]] = {}
 
-    def add(self, ref: ObjectRef[Any], waiter: "Callable[[], None] | _LoopWaiter") -> bool:
+    def add(
+        self, ref: ObjectRef[Any], waiter: "Callable[[], None] | _LoopWaiter", *, value: bool = True
+    ) -> bool:
         """Call ``waiter`` on the service thread when the object's value can be read in this process.
 
-        True: it can be read now, no call comes.
+        True: it can be read now, no call comes. ``value=False``: it is enough that it exists somewhere.
         """
-        key = ref.binary()
+        key = (ref.binary(), value)
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is not None:
                 waiting.append(waiter)
                 return False
             self._waiting[key] = [waiter]
-        if not self._core.watch(ref, value=True):
+        if not self._core.watch(ref, value):
             return False
         with self._lock:
             # Whoever joined in the meantime has been told to wait: it is up to us to wake it.
@@ -65,7 +72,7 @@ class Watchers:
 
     def remove(self, ref: ObjectRef[Any], waiter: "_LoopWaiter") -> None:
         """Whoever waits has given up, or was woken."""
-        key = ref.binary()
+        key = (ref.binary(), True)
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is not None and waiter in waiting:
@@ -73,17 +80,21 @@ class Watchers:
                 if not waiting:
                     del self._waiting[key]
 
-    def ready(self, object_ids: Iterable[bytes]) -> None:
-        """Wake everybody who waits for these objects. Called by the service thread."""
+    def ready(self, objects: Sequence[_Key]) -> None:
+        """Wake everybody who waits for these objects; where the value is not here, only who can do without.
+
+        Called by the service thread.
+        """
         with self._lock:
-            lists = [self._waiting.pop(object_id, []) for object_id in object_ids]
+            lists = [self._waiting.pop((object_id, False), []) for object_id, _ in objects]
+            lists += [self._waiting.pop((object_id, True), []) for object_id, value in objects if value]
         _wake(waiter for waiters in lists for waiter in waiters)
 
     def close(self) -> None:
         """Wake all: what they do next tells them that the session has ended."""
         with self._lock:
-            keys = list(self._waiting)
-        self.ready(keys)
+            object_ids = {object_id for object_id, _ in self._waiting}
+        self.ready([(object_id, True) for object_id in object_ids])
 
 
 class _LoopWaiter:
@@ -105,7 +116,10 @@ def _wake(waiters: Iterable[Callable[[], None] | _LoopWaiter]) -> None:
         if isinstance(waiter, _LoopWaiter):
             by_loop.setdefault(waiter.loop, []).append(waiter.future)
         else:
-            waiter()
+            try:
+                waiter()
+            except Exception:  # the others must not wait for ever
+                traceback.print_exc()
     for loop, futures in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, futures)
@@ -147,7 +161,7 @@ def _future(self: ObjectRef[Any]) -> Future[Any]:
         except BaseException as error:
             future.set_exception(error)
 
-    if session.watchers.add(ref, lambda: session.errands.run(complete)):
+    if session.watchers.add(ref, lambda: session.callbacks.run(complete)):
         complete()
     return future
 

@@ -42,7 +42,6 @@ class RemoteFunction(Generic[P, R]):
         """
         self._function = function
         self._options = check_options(TASK_OPTIONS, "tasks", options)
-        self._retry_list: tuple[type[BaseException], ...] | None = None
         self._check = CallCheck(function, _name_of(function))
         self.unbind()
         functools.update_wrapper(self, function)
@@ -128,11 +127,10 @@ class RemoteFunction(Generic[P, R]):
             name=options.get("name") or _name_of(self._function),
             max_retries=options.get("max_retries", DEFAULT_MAX_RETRIES),
             flags=(_core.TASK_RETRY_ON_ERROR if retry else 0) | generators.FLAGS.get(returns, 0),
+            retry_key=retry_number(session, retry),
             **generators.template_returns(returns, options),
         )
         self._submit = session.core.submit
-        if retry and not isinstance(retry, bool):
-            self._submit = submit_with_list(session, session.core.submit, tuple(retry))
         if returns == "streaming":
             self._submit = generators.returning_generators(self._submit)
         self._session = session
@@ -168,23 +166,9 @@ class RemoteFunction(Generic[P, R]):
         return f"RemoteFunction({_name_of(self._function)})"
 
 
-def submit_with_list(
-    session: "Session", submit: Callable[..., Any], allowed: tuple[type[BaseException], ...]
-) -> Callable[..., Any]:
-    """Return a submission that also says which exceptions of the task may be retried."""
-    service, core = session.service, session.core
-
-    def submit_listed(*call: Any) -> Any:
-        with service.submit_lock:
-            result = submit(*call)
-            first = result[0] if isinstance(result, list) else result
-            if first is not None:
-                service.retry_lists[first.task_id()] = allowed
-        if first is not None:
-            core.watch_free(first)  # the entry goes with the result
-        return result
-
-    return submit_listed
+def retry_number(session: "Session", retry: Any) -> int:
+    """Return the number of a list of exceptions that may be retried; 0 for True and False."""
+    return session.service.retry_lists.number(tuple(retry)) if retry and not isinstance(retry, bool) else 0
 
 
 def _name_of(function: Callable[..., Any]) -> str:

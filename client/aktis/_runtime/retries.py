@@ -5,6 +5,7 @@ where ``retry_exceptions`` asks for it, the application's. The first retry comes
 pause that doubles, so that a task that kills its worker does not keep the node busy with dying.
 """
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,6 +45,31 @@ class RetryPolicy:
         while len(self._failures) > MAX_TRACKED:
             self._failures.popitem(last=False)
         return Retry(pause_ms(failures))
+
+
+class RetryLists:
+    """The lists of ``retry_exceptions`` by number: the event of a failed task names the list of its template.
+
+    Any thread. Equal lists share a number, so there are as many as the program has different ones.
+    """
+
+    def __init__(self) -> None:
+        """Know none; number 0 is for templates without a list."""
+        self._lock = threading.Lock()
+        self._numbers: dict[tuple[type[BaseException], ...], int] = {}
+        self._lists: list[tuple[type[BaseException], ...] | None] = [None]
+
+    def number(self, allowed: tuple[type[BaseException], ...]) -> int:
+        """Return the number of a list."""
+        with self._lock:
+            number = self._numbers.setdefault(allowed, len(self._lists))
+            if number == len(self._lists):
+                self._lists.append(allowed)
+            return number
+
+    def allowed(self, number: int) -> tuple[type[BaseException], ...] | None:
+        """Return the list; None where every exception may be retried."""
+        return self._lists[number]
 
 
 def pause_ms(failures: int) -> int:

@@ -1,11 +1,11 @@
 """The service thread ``aktis-service``: everything that happens to a process without its user's code asking.
 
 It serves the sockets while nobody else does, drains the core's events, and dispatches them by a table.
-Nothing here may block: what has to wait for a daemon goes to an errand thread.
+Nothing here may block: what has to wait for a daemon, runs code of the user's, or writes to a stream that
+somebody may read slowly, goes to a thread of another kind (`aktis._runtime.errands`).
 """
 
 import signal
-import sys
 import threading
 import traceback
 from collections import OrderedDict
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from aktis import _core
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
 from aktis._runtime.causes import describe_death, setup_failure
-from aktis._runtime.current import EVENT_HANDLE_DROPPED, EVENT_STOP
+from aktis._runtime.current import EVENT_HANDLE_DROPPED, EVENT_MAY_RETRY, EVENT_STOP
 from aktis._runtime.errors import decode_error, encode_error
 from aktis._runtime.ids import ObjectID
 from aktis._runtime.leases import Instruction, LeasePolicy, Request, Return, Warn
-from aktis._runtime.retries import GiveUp, RetryPolicy, may_retry
+from aktis._runtime.retries import GiveUp, RetryLists, RetryPolicy, may_retry
 from aktis.exceptions import (
     AktisError,
     LocalRayletDiedError,
@@ -56,10 +56,7 @@ class Service:
         self._raylet_error = b""
         self.leases = LeasePolicy(self._core.drop_lease)
         self._retries = RetryPolicy()
-        # Exception types that may be retried, by task, where the option is a list. The lock makes a
-        # submission and its entry one step for the events of the task.
-        self.retry_lists: dict[bytes, tuple[type[BaseException], ...]] = {}
-        self.submit_lock = threading.Lock()
+        self.retry_lists = RetryLists()
         self._causes: OrderedDict[bytes, common_pb2.DeathCause] = OrderedDict()
         self.on_control: dict[str, Callable[[Any], None]] = {
             "leases_granted": self._leases_granted,
@@ -84,6 +81,7 @@ class Service:
             _core.EVENT_RAYLET_LOST: self._raylet_lost,
             _core.EVENT_PLASMA_LOST: lambda reason: self._complain(f"the object store is gone: {reason}"),
             EVENT_HANDLE_DROPPED: self._handle_dropped,
+            EVENT_MAY_RETRY: self._decide,
         }
 
     def start(self) -> None:
@@ -107,11 +105,11 @@ class Service:
                 self._lingering = self._session.actors.tick()
 
     def _handle(self, events: Iterable[Event]) -> None:
-        ready: list[bytes] = []
+        ready: list[tuple[bytes, bool]] = []
         for event in events:
             kind = event[0]
             if kind == _core.EVENT_OBJECT_READY:
-                ready.append(event[1])
+                ready.append((event[1], event[2]))
                 continue
             handler = self.on_event.get(kind)
             if handler is None:
@@ -122,17 +120,20 @@ class Service:
                 if not self._stopping:
                     self._complain(f"an internal event could not be handled:\n{traceback.format_exc()}")
         if ready:
-            self._objects_ready(ready)
+            try:
+                self._objects_ready(ready)
+            except Exception:
+                self._complain(f"ready objects could not be handed on:\n{traceback.format_exc()}")
 
-    def _objects_ready(self, object_ids: list[bytes]) -> None:
+    def _objects_ready(self, objects: list[tuple[bytes, bool]]) -> None:
         actors = self._session.actors
-        self._session.watchers.ready(object_ids)
-        for object_id in object_ids:
+        self._session.watchers.ready(objects)
+        for object_id, _ in objects:
             if actors.marker_ready(object_id):
                 self._lingering = True
 
     def _complain(self, message: str) -> None:
-        print(f"aktis: {message}", file=sys.stderr, flush=True)
+        self._session.printer.complain(message)
 
     # ---- control messages ----
 
@@ -225,13 +226,15 @@ class Service:
             self._session.actors.call_lost(task_id, actor_id, worker_id, retries_left)
             return
         decision = self._retries.failed(task_id, retries_left)
-        if isinstance(decision, GiveUp):
-            self._session.errands.run(lambda: self._fail_crashed(task_id, worker_id, decision.attempts))
-        else:
+        if not isinstance(decision, GiveUp):
             self._core.resubmit(task_id, decision.delay_ms)
+        elif worker_id in self._causes:
+            self._fail_crashed(task_id, worker_id, decision.attempts)
+        else:
+            self._session.inquiries.run(lambda: self._fail_crashed(task_id, worker_id, decision.attempts))
 
     def _fail_crashed(self, task_id: bytes, worker_id: bytes, attempts: int) -> None:
-        """Fail a task whose worker died, with the cause. On an errand thread: the cause may take a moment."""
+        """Fail a task whose worker died, with the cause; asks for it, which may take a moment, if it must."""
         error: AktisError
         try:
             cause = self._causes.get(worker_id) or self._session.control.death_cause(worker_id)
@@ -251,12 +254,26 @@ class Service:
         while len(self._causes) > _MAX_CAUSES:
             self._causes.popitem(last=False)
 
-    def _task_error(self, task_id: bytes, error: bytes, retries_left: int) -> None:
-        with self.submit_lock:
-            allowed = self.retry_lists.get(task_id)
-        if allowed is not None and not may_retry(decode_error(error), allowed):
-            self._core.fail_task(task_id, error)
+    def _task_error(self, task_id: bytes, error: bytes, retries_left: int, retry_key: int) -> None:
+        allowed = self.retry_lists.allowed(retry_key)
+        if allowed is None:
+            self._decide(task_id, error, retries_left)
             return
+
+        def look_at_the_type() -> None:
+            if may_retry(decode_error(error), allowed):
+                self._core.post_event((EVENT_MAY_RETRY, task_id, error, retries_left))
+            else:
+                self._core.fail_task(task_id, error)
+
+        try:
+            self._session.inquiries.run(look_at_the_type)  # loading an exception runs its author's code
+        except RuntimeError as problem:
+            self._complain(f"task {task_id.hex()} is not retried: {problem}")
+            self._core.fail_task(task_id, error)
+
+    def _decide(self, task_id: bytes, error: bytes, retries_left: int) -> None:
+        """Retry a task that failed with an error that may be retried, unless that was tried often enough."""
         decision = self._retries.failed(task_id, retries_left)
         if isinstance(decision, GiveUp):
             self._core.fail_task(task_id, error)
@@ -272,9 +289,7 @@ class Service:
     # ---- objects, handles, daemons ----
 
     def _object_freed(self, object_id: bytes) -> None:
-        if not self._session.actors.life_ended(object_id):
-            with self.submit_lock:
-                self.retry_lists.pop(object_id[:16], None)
+        self._session.actors.life_ended(object_id)
 
     def _object_lost(self, object_id: bytes, reason: str) -> None:
         why_not = self._core.reconstruct(object_id)

@@ -19,6 +19,7 @@ from aktis._runtime.environments.store import EnvironmentStore
 from aktis._runtime.errands import Errands
 from aktis._runtime.functions import FunctionStore
 from aktis._runtime.job import KV_NAMESPACE, JobConfig, JobPlace
+from aktis._runtime.logs import Printer
 from aktis._runtime.refs import Watchers
 from aktis._runtime.scheduling_classes import SchedulingClasses
 from aktis._runtime.serialization import fetch_timed_out, load_error, serialize, store_full
@@ -56,12 +57,17 @@ class Session:
         )
         self.core.connect_raylet(CONNECT_TIMEOUT_S)
         self.control = Control(self.core)
-        self.errands = Errands()
+        # By what they wait for: one kind must not hold up another.
+        self.errands = Errands()  # the GCS
+        self.inquiries = Errands("inquiry")  # what became of a task: the raylet knows, or its exception
+        # Callbacks of futures, which may do anything. No more can wait than the program has made futures.
+        self.callbacks = Errands("callback", max_queued=sys.maxsize)
+        self.printer = Printer()  # whoever reads what the program prints
         self.watchers = Watchers(self.core)
         self.functions = FunctionStore(self.control, self._publish_job)
         self.environments = EnvironmentStore(self.control, self.functions)
         self.classes = SchedulingClasses()
-        self.actors = ActorDirectory(self.core, self.control, self.errands)
+        self.actors = ActorDirectory(self.core, self.control, self.errands, self.inquiries)
         self.service = Service(self)
         self.node = raylet_pb2.NodeFacts()
         self.job_id = bytes(4)
@@ -127,7 +133,8 @@ class Session:
 
     def close(self) -> None:
         """Close every connection; waits of other threads end with an error. Then end an embedded cluster."""
-        self.errands.close()
+        for kind in (self.errands, self.inquiries, self.callbacks):
+            kind.close()
         self.core.flush_events()
         user_metrics.flush(self)
         self.service.stop()
@@ -135,6 +142,7 @@ class Session:
         self.watchers.close()
         for bound in list(self.bound):
             bound.unbind()
+        self.printer.close()
         if self.cluster is not None:
             self.cluster.shutdown()
 
@@ -167,9 +175,7 @@ def connect_driver(
         session.join(registered.node, registered.job.job_id)
         session.job = JobConfig.of_this_process(registered.job.namespace)
         if log_to_driver:
-            from aktis._runtime.logs import print_batch
-
-            session.service.on_control["log_batch"] = print_batch
+            session.service.on_control["log_batch"] = session.printer.show
         session.control.notify(subscribe=raylet_pb2.Subscribe(channel="errors"))
         session.environments.begin(runtime_env)
     except BaseException:

@@ -1,5 +1,6 @@
 """Slow calls on threads that exist only while there is something to do."""
 
+import functools
 import threading
 
 import pytest
@@ -54,3 +55,45 @@ def test_nothing_begins_after_the_end() -> None:
     errands = Errands()
     errands.close()
     errands.run(lambda: pytest.fail("it ran"))
+
+
+class Held:
+    """An errand that takes until it is released."""
+
+    def __init__(self, errands: Errands) -> None:
+        self.began, self.gate = threading.Event(), threading.Event()
+        errands.run(self._hold)
+        assert self.began.wait(10)
+
+    def _hold(self) -> None:
+        self.began.set()
+        self.gate.wait(10)
+
+
+def test_one_thread_keeps_the_order_and_the_end_waits_for_it() -> None:
+    errands = Errands("print", max_threads=1)
+    held = Held(errands)
+    seen: list[int] = []
+    for number in range(50):
+        errands.run(functools.partial(seen.append, number))
+    held.gate.set()
+    errands.close(finish_within_s=10)
+    assert seen == list(range(50))
+
+
+def test_the_end_does_not_wait_longer_than_it_was_told() -> None:
+    errands = Errands(max_threads=1)
+    held = Held(errands)
+    errands.run(lambda: pytest.fail("it ran"))
+    errands.close(finish_within_s=0.01)
+    held.gate.set()
+
+
+def test_too_many_are_refused() -> None:
+    errands = Errands("print", max_threads=1, max_queued=2)
+    held = Held(errands)
+    errands.run(held.gate.wait)
+    errands.run(held.gate.wait)
+    with pytest.raises(RuntimeError, match="2 calls of the kind 'print'"):
+        errands.run(held.gate.wait)
+    held.gate.set()

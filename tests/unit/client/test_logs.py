@@ -1,8 +1,12 @@
 """What workers print, as the driver shows it."""
 
+import io
+import sys
+import threading
+
 import pytest
 from aktis._proto import raylet_pb2
-from aktis._runtime.logs import format_line, print_batch
+from aktis._runtime.logs import MAX_QUEUED, Printer, format_line, print_batch
 
 
 def test_a_line_says_who_printed_it() -> None:
@@ -35,3 +39,33 @@ def test_lines_go_where_they_came_from(capsys: pytest.CaptureFixture[str]) -> No
     assert shown.out == "(f pid=1) out\n"
     assert "(f pid=1) err\n" in shown.err
     assert "5 lines" in shown.err
+
+
+class SlowReader(io.StringIO):
+    """A stream whose reader lets nothing through until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self.reads = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        assert self.reads.wait(20)
+        return super().write(text)
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = SlowReader()
+    monkeypatch.setattr(sys, "stderr", stream)
+    printer = Printer()
+    printer.complain("first")
+    assert stream.reached.wait(20)
+    for number in range(MAX_QUEUED + 5):
+        printer.complain(f"number {number}")
+    stream.reads.set()
+    printer.close()
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "aktis: first"
+    assert "aktis: 5 lines were left out" in lines[1]
+    assert lines[2:] == [f"aktis: number {number}" for number in range(MAX_QUEUED)]

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from typing import Any
 
+import pytest
 from aktis._runtime.refs import Watchers, _LoopWaiter
 
 
@@ -18,11 +19,10 @@ class FakeRef:
 class FakeCore:
     def __init__(self) -> None:
         self.ready: set[bytes] = set()
-        self.watched: list[bytes] = []
+        self.watched: list[tuple[bytes, bool]] = []
 
     def watch(self, ref: FakeRef, value: bool) -> bool:
-        assert value
-        self.watched.append(ref.binary())
+        self.watched.append((ref.binary(), value))
         return ref.binary() in self.ready
 
 
@@ -36,7 +36,7 @@ def test_what_is_ready_is_not_waited_for() -> None:
     core.ready.add(b"a")
     calls: list[str] = []
     assert watchers.add(FakeRef(b"a"), lambda: calls.append("called"))
-    watchers.ready([b"a"])
+    watchers.ready([(b"a", True)])
     assert calls == []
 
 
@@ -45,11 +45,37 @@ def test_everybody_who_waits_is_called_once_and_the_core_asked_once() -> None:
     calls: list[str] = []
     assert not watchers.add(FakeRef(b"a"), lambda: calls.append("first"))
     assert not watchers.add(FakeRef(b"a"), lambda: calls.append("second"))
-    assert core.watched == [b"a"]
-    watchers.ready([b"b"])
+    assert core.watched == [(b"a", True)]
+    watchers.ready([(b"b", True)])
     assert calls == []
-    watchers.ready([b"a", b"a"])
+    watchers.ready([(b"a", True), (b"a", True)])
     assert calls == ["first", "second"]
+
+
+def test_who_needs_the_value_here_is_not_called_for_one_that_is_elsewhere() -> None:
+    watchers, core = make()
+    calls: list[str] = []
+    watchers.add(FakeRef(b"a"), lambda: calls.append("value"))
+    watchers.add(FakeRef(b"a"), lambda: calls.append("existence"), value=False)
+    assert core.watched == [(b"a", True), (b"a", False)]
+    watchers.ready([(b"a", False)])
+    assert calls == ["existence"]
+    watchers.ready([(b"a", True)])
+    assert calls == ["existence", "value"]
+
+
+def test_a_waiter_that_fails_does_not_keep_the_others_waiting(capfd: pytest.CaptureFixture[str]) -> None:
+    watchers, _ = make()
+    calls: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("in a waiter")
+
+    watchers.add(FakeRef(b"a"), fail)
+    watchers.add(FakeRef(b"a"), lambda: calls.append("called"))
+    watchers.ready([(b"a", True)])
+    assert calls == ["called"]
+    assert "in a waiter" in capfd.readouterr().err
 
 
 def test_a_loop_is_woken_once_per_batch() -> None:
@@ -70,7 +96,7 @@ def test_a_loop_is_woken_once_per_batch() -> None:
         names = [bytes([n]) for n in range(10)]
         for name, waiter in zip(names, waiters, strict=True):
             watchers.add(FakeRef(name), waiter)
-        thread = threading.Thread(target=watchers.ready, args=(names,))
+        thread = threading.Thread(target=watchers.ready, args=([(name, True) for name in names],))
         thread.start()
         await asyncio.gather(*(waiter.future for waiter in waiters))
         thread.join()

@@ -6,6 +6,7 @@ from aktis._runtime.retries import (
     MAX_TRACKED,
     GiveUp,
     Retry,
+    RetryLists,
     RetryPolicy,
     may_retry,
     pause_ms,
@@ -51,3 +52,13 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_only_listed_exceptions_are_retried() -> None:
     assert may_retry(KeyError("a"), (LookupError,))
     assert not may_retry(ValueError("a"), (LookupError, OSError))
+
+
+def test_lists_of_retried_exceptions_are_found_by_their_number() -> None:
+    lists = RetryLists()
+    assert lists.allowed(0) is None
+    first, second = lists.number((KeyError,)), lists.number((KeyError, OSError))
+    assert lists.number((KeyError,)) == first
+    assert first != second
+    assert lists.allowed(first) == (KeyError,)
+    assert lists.allowed(second) == (KeyError, OSError)

@@ -6,7 +6,7 @@ from aktisd.gcs.effects import Effects
 from aktisd.gcs.errors import RequestError, Status
 from aktisd.gcs.limits import Limits
 
-from tests.support.gcs_parts import SimulatedCluster, actor_id, actor_spec, node_id, process, worker_id
+from tests.support.gcs_parts import SimulatedCluster, actor_id, actor_spec, node_id, process, sent, worker_id
 
 
 @pytest.fixture
@@ -57,6 +57,37 @@ def test_same_request_again_creates_nothing(cluster: SimulatedCluster) -> None:
     results, out = cluster.create(actor_spec(1, name="n"))
     assert not results[0].error  # type: ignore[attr-defined]
     assert not out.writes
+
+
+def test_a_name_without_arguments_is_taken_and_placed_when_they_come(cluster: SimulatedCluster) -> None:
+    (made,), out = cluster.create(actor_spec(1, name="n", awaits_arguments=True, creation_task=b""))
+    assert made.actor.state == gcs_pb2.Actor.PENDING  # type: ignore[attr-defined]
+    assert not sent(out, "start_actor")
+    assert "taken" in errors(cluster, actor_spec(2, name="n"))[0]
+    again, _ = cluster.create(actor_spec(1, name="n", awaits_arguments=True, creation_task=b""))
+    assert "not ready" in again[0].actor.pending_reason  # type: ignore[attr-defined]
+    cluster.restart()
+    cluster.register(1)
+    (supplied,), out = cluster.create(actor_spec(1, name="n"))
+    ((_, start),) = sent(out, "start_actor")
+    assert start.spec.creation_task == b"create"  # type: ignore[attr-defined]
+    assert not supplied.error  # type: ignore[attr-defined]
+    repeated, out = cluster.create(actor_spec(1, name="n"))
+    assert not sent(out, "start_actor")
+    assert not repeated[0].error  # type: ignore[attr-defined]
+    cluster.state.actors.validate()
+
+
+def test_one_that_died_waiting_for_arguments_stays_dead(cluster: SimulatedCluster) -> None:
+    cluster.create(actor_spec(1, name="n", awaits_arguments=True, creation_task=b""))
+    out = Effects()
+    cluster.state.actor_requests.kill(gcs_pb2.KillActorRequest(actor_id=actor_id(1), no_restart=True), out)
+    cluster.settle(out)
+    (late,), out = cluster.create(actor_spec(1, name="n"))
+    assert late.actor.state == gcs_pb2.Actor.DEAD  # type: ignore[attr-defined]
+    assert not sent(out, "start_actor")
+    assert errors(cluster, actor_spec(2, name="n")) == [""]
+    cluster.state.actors.validate()
 
 
 def test_owner_must_live_and_its_job_run(cluster: SimulatedCluster) -> None:

@@ -68,7 +68,7 @@ class ActorManager:
             records, key=lambda record: (record.end_time_unix_ms, record.start_time_unix_ms)
         ):
             self.table.add(record)
-            if record.state in WAITING:
+            if record.is_placeable():
                 self._pending.add(record)
 
     # ---- requests ----
@@ -77,10 +77,20 @@ class ActorManager:
         """Enter a new actor whose spec is valid and whose name is free; `place` does the rest."""
         record = ActorRecord.from_spec(spec, self._clock.unix_ms())
         self.table.add(record)
-        self._pending.add(record)
+        if record.is_placeable():
+            self._pending.add(record)
         out.write(Table.CREATIONS, record.actor_id, record.opaque())
         self._tell(record, "NONE", "created", out)
         return record
+
+    def supply_arguments(self, record: ActorRecord, creation_task: bytes, out: Effects) -> None:
+        """Let an actor be placed that was waiting for what its constructor takes."""
+        record.spec.awaits_arguments = False
+        record.creation_task = creation_task
+        if record.is_placeable():
+            self._pending.add(record)
+        out.write(Table.CREATIONS, record.actor_id, record.opaque())
+        self._tell(record, State.Name(record.state), "its arguments came", out)
 
     def kill(self, request: gcs_pb2.KillActorRequest, out: Effects) -> bool:
         """End an actor or only its process; return whether there is such an actor."""
@@ -194,6 +204,8 @@ class ActorManager:
         """Say what each node lacks for an actor that waits; empty for the others."""
         if record.state not in WAITING:
             return ""
+        if record.spec.awaits_arguments:
+            return "an argument of its constructor is not ready yet"
         return f"it needs {describe(record.demand)}; {explain(record.demand, self._view)}"
 
     def story(self, actor_id: bytes) -> list[StoryEntry]:
@@ -207,8 +219,8 @@ class ActorManager:
         waiting = {record.actor_id for queue in self._pending for record in queue.actors.values()}
         delayed = {actor_id for _, actor_id, _ in self._delayed}
         for record in self.table:
-            assert (record.actor_id in waiting) <= (record.state in WAITING)
-            if record.state in WAITING:
+            assert (record.actor_id in waiting) <= record.is_placeable()
+            if record.is_placeable():
                 assert record.actor_id in waiting or record.actor_id in delayed
             assert (record.counted == Counted.NOT) or record.state in WITH_PROCESS
 
@@ -276,6 +288,7 @@ class ActorManager:
         record.death_cause = self._stamped(cause, node_id)
         record.end_time_unix_ms = record.death_cause.time_unix_ms
         record.creation_task = record.handle = b""
+        record.spec.awaits_arguments = False
         out.write(Table.CREATIONS, record.actor_id, None)
         self._change(record, Actor.DEAD, record.death_cause.message or causes.Kind.Name(cause.kind), out)
         while self.table.dead > self._limits.dead_actors:

@@ -97,6 +97,10 @@ class ActorRecord:
         """Its namespace and name; ``None`` when it is anonymous."""
         return (self.spec.namespace, self.spec.name) if self.spec.name else None
 
+    def is_placeable(self) -> bool:
+        """Say whether it waits for a node, and for nothing else."""
+        return self.state in WAITING and not self.spec.awaits_arguments
+
     def may_restart(self) -> bool:
         """Say whether the budget allows one more process."""
         limit = self.spec.max_restarts

@@ -85,7 +85,9 @@ class ActorRequests:
     def _create_one(self, spec: gcs_pb2.ActorSpec, get_if_exists: bool, out: Effects) -> Result:
         table = self._actors.table
         known = table.get(spec.actor_id)
-        if known is not None:  # the same request again, after a lost answer
+        if known is not None:  # its arguments, or the same request again, after a lost answer
+            if known.spec.awaits_arguments and not spec.awaits_arguments:
+                self._actors.supply_arguments(known, spec.creation_task, out)
             return Result(actor=self._described(known))
         if spec.name:
             taken = table.named(spec.namespace, spec.name)
