@@ -145,15 +145,24 @@ class Core:
         worker_id: bytes,
         token: str,
         raylet_address: str,
-        inline_limit_bytes: int = 102400,
-        inline_arguments_limit_bytes: int = 1048576,
         linger_us: int = 1000,
         spin_us: int = 50,
-        lease_grace_ms: int = 1000,
-        max_pipeline_depth: int = 128,
-        max_in_flight_bytes: int = 1 << 30,
         blocked_after_ms: int = 5,
     ) -> None: ...
+    def set_limits(
+        self,
+        *,
+        inline_bytes: int,
+        inline_arguments_bytes: int,
+        in_flight_bytes: int,
+        lineage_bytes: int,
+        control_queue_bytes: int,
+        actor_window_calls: int,
+        actor_window_bytes: int,
+        pipeline_depth: int,
+        lease_grace_ms: int,
+    ) -> None:
+        """Set what the configuration says, [core]; once, before the first object and task."""
 
     # -- life --
     def connect_raylet(self, timeout_s: float) -> None:
@@ -223,8 +232,6 @@ class Core:
         None: that is under way, or no longer needed. Else why it cannot be done; empty for an object of
         another owner.
         """
-    def set_lineage_limit(self, limit_bytes: int) -> None:
-        """Let the records of finished tasks take so much; beyond it the oldest go."""
     def pending_object(self) -> ObjectRef[Any]:
         """A new owned object that complete_object() or fail_object() completes (actor handles, promises)."""
     def complete_object(self, ref: ObjectRef[Any], value: Any) -> None: ...

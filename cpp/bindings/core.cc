@@ -33,7 +33,9 @@ pid_t process_id() {
 struct PyCore {
   std::shared_ptr<Core> core;
   pid_t pid = process_id();
-  std::deque<py::object> posted;  // events of Python's own, under the GIL
+  // Events of Python's own, under the GIL. Bounded by what they are about: one per handle that was dropped
+  // (each smaller than the handle was), one per task in flight that may be retried, one stop.
+  std::deque<py::object> posted;
 
   Core& get() const {
     if (process_id() != pid) {
@@ -46,25 +48,34 @@ struct PyCore {
 };
 
 PyCore make_core(int role, const py::bytes& worker_id, std::string token, std::string raylet_address,
-                 std::size_t inline_limit_bytes, std::size_t inline_arguments_limit_bytes, int linger_us,
-                 int spin_us, int lease_grace_ms, std::uint32_t max_pipeline_depth,
-                 std::size_t max_in_flight_bytes, int blocked_after_ms) {
+                 int linger_us, int spin_us, int blocked_after_ms) {
   core::CoreConfig config;
   config.role = static_cast<wire::Role>(role);
   config.worker = id_from<WorkerId>(worker_id);
   config.token = std::move(token);
   config.raylet_address = std::move(raylet_address);
-  config.inline_limit_bytes = inline_limit_bytes;
-  config.inline_arguments_limit_bytes = inline_arguments_limit_bytes;
   config.linger = std::chrono::microseconds(linger_us);
   config.spin = std::chrono::microseconds(spin_us);
-  config.scheduling.lease_grace = std::chrono::milliseconds(lease_grace_ms);
-  config.scheduling.max_depth = max_pipeline_depth;
-  config.max_in_flight_bytes = max_in_flight_bytes;
   config.blocked_after = std::chrono::milliseconds(blocked_after_ms);
   PyCore self{std::make_shared<Core>(std::move(config)), process_id(), {}};
   set_current_core(self.core);
   return self;
+}
+
+void set_limits(PyCore& self, std::size_t inline_bytes, std::size_t inline_arguments_bytes,
+                std::size_t in_flight_bytes, std::size_t lineage_bytes, std::size_t control_queue_bytes,
+                std::size_t actor_window_calls, std::size_t actor_window_bytes, std::uint32_t pipeline_depth,
+                int lease_grace_ms) {
+  core::CoreLimits limits;
+  limits.inline_bytes = inline_bytes;
+  limits.inline_arguments_bytes = inline_arguments_bytes;
+  limits.in_flight_bytes = in_flight_bytes;
+  limits.lineage_bytes = lineage_bytes;
+  limits.control_queue_bytes = control_queue_bytes;
+  limits.actor_window = {.calls = actor_window_calls, .bytes = actor_window_bytes};
+  limits.scheduling.max_depth = pipeline_depth;
+  limits.scheduling.lease_grace = std::chrono::milliseconds(lease_grace_ms);
+  self.core->set_limits(limits);
 }
 
 // ---- objects ----
@@ -241,10 +252,12 @@ using Class = py::class_<PyCore>;
 
 void bind_life(Class& type) {
   type.def(py::init(&make_core), py::kw_only(), py::arg("role"), py::arg("worker_id"), py::arg("token"),
-           py::arg("raylet_address"), py::arg("inline_limit_bytes") = 100 << 10,
-           py::arg("inline_arguments_limit_bytes") = 1 << 20, py::arg("linger_us") = 1000,
-           py::arg("spin_us") = 50, py::arg("lease_grace_ms") = 1000, py::arg("max_pipeline_depth") = 128,
-           py::arg("max_in_flight_bytes") = 1u << 30, py::arg("blocked_after_ms") = 5)
+           py::arg("raylet_address"), py::arg("linger_us") = 1000, py::arg("spin_us") = 50,
+           py::arg("blocked_after_ms") = 5)
+      .def("set_limits", &set_limits, py::kw_only(), py::arg("inline_bytes"),
+           py::arg("inline_arguments_bytes"), py::arg("in_flight_bytes"), py::arg("lineage_bytes"),
+           py::arg("control_queue_bytes"), py::arg("actor_window_calls"), py::arg("actor_window_bytes"),
+           py::arg("pipeline_depth"), py::arg("lease_grace_ms"))
       .def(
           "connect_raylet",
           [](PyCore& self, double timeout_s) {
@@ -325,10 +338,6 @@ void bind_objects(Class& type) {
            })
       .def("reconstruct",
            [](PyCore& self, const py::bytes& id) { return self.core->reconstruct(id_from<ObjectId>(id)); })
-      .def(
-          "set_lineage_limit",
-          [](PyCore& self, std::size_t limit_bytes) { self.core->set_lineage_limit(limit_bytes); },
-          py::arg("limit_bytes"))
       .def(
           "pending_object",
           [](PyCore& self) {

@@ -58,7 +58,7 @@ py::dict take_references(const std::shared_ptr<Core>& core, const py::dict& kwar
 bool is_large(const std::shared_ptr<Core>& core, py::handle value) {
   Serialized serialized;
   serialize(value, true, serialized);
-  return serialized.parts.size() > core->config().inline_limit_bytes;
+  return serialized.parts.size() > core->limits().inline_bytes;
 }
 
 // Exchanges arguments larger than the inline limit for references to stored objects.
@@ -248,7 +248,7 @@ py::object put_value(const std::shared_ptr<Core>& core, py::handle value, const 
   serialize(value, true, serialized);
   const ObjectId id = core->next_put_id();
   storing(what, [&] {
-    if (serialized.parts.size() <= core->config().inline_limit_bytes) {
+    if (serialized.parts.size() <= core->limits().inline_bytes) {
       core->put(id, serialized.parts, nullptr);
     } else {
       const py::gil_scoped_release release;
@@ -264,11 +264,11 @@ void prepare_call(const std::shared_ptr<Core>& core, const PyTaskTemplate& shape
   py::dict named = kwargs.is_none() ? py::dict() : py::reinterpret_borrow<py::dict>(kwargs);
   Serialized serialized;
   serialize_arguments(core, positional, named, out, serialized);
-  if (serialized.parts.size() > core->config().inline_limit_bytes) {
+  if (serialized.parts.size() > core->limits().inline_bytes) {
     store_large(core, shape.shape->name, positional, named, out);
     Serialized again;
     serialize_arguments(core, positional, named, out, again);
-    if (again.parts.size() > core->config().inline_arguments_limit_bytes) {
+    if (again.parts.size() > core->limits().inline_arguments_bytes) {
       throw py::value_error("the arguments of " + shape.shape->name + " take " +
                             std::to_string(again.parts.size()) +
                             " bytes although each is small; pass fewer of them or put() them together first");

@@ -44,6 +44,7 @@ std::vector<TaskRecord*> ActorCalls::fail(const ActorId& id, std::shared_ptr<con
   for (auto& [number, task] : actor.queue) failed.push_back(task);
   in_flight_ -= actor.in_flight.size();
   actor.in_flight.clear();
+  actor.in_flight_bytes = 0;
   actor.queue.clear();
   actor.state = State::kDead;
   actor.error = std::move(error);
@@ -52,7 +53,10 @@ std::vector<TaskRecord*> ActorCalls::fail(const ActorId& id, std::shared_ptr<con
 
 void ActorCalls::on_reply(TaskRecord& task) {
   Actor& actor = actors_[task.actor];
-  in_flight_ -= actor.in_flight.erase(task.number);
+  if (actor.in_flight.erase(task.number) != 0) {
+    --in_flight_;
+    actor.in_flight_bytes -= task.sent_bytes;
+  }
   dispatch(actor);
 }
 
@@ -65,6 +69,7 @@ std::vector<ActorId> ActorCalls::on_worker_lost(const WorkerId& worker, const st
     actor.worker = WorkerId{};
     auto in_flight = std::move(actor.in_flight);
     actor.in_flight.clear();
+    actor.in_flight_bytes = 0;
     in_flight_ -= in_flight.size();
     for (auto& [number, task] : in_flight) outlet_.call_lost(*task, reason);
   }
@@ -99,9 +104,14 @@ WorkerId ActorCalls::worker_of(const ActorId& id) const {
   return found == actors_.end() ? WorkerId{} : found->second.worker;
 }
 
+bool ActorCalls::has_room(const Actor& actor, const TaskRecord& next) const {
+  if (actor.in_flight.empty()) return true;
+  return actor.in_flight.size() < window_.calls && actor.in_flight_bytes + next.sent_bytes <= window_.bytes;
+}
+
 void ActorCalls::dispatch(Actor& actor) {
   if (actor.state != State::kConnected) return;
-  for (auto next = actor.queue.begin(); next != actor.queue.end() && actor.in_flight.size() < window_;) {
+  for (auto next = actor.queue.begin(); next != actor.queue.end() && has_room(actor, *next->second);) {
     TaskRecord& task = *next->second;
     if (task.state != TaskState::kQueued) {
       if (!actor.out_of_order) break;  // its arguments are not there: what comes after it waits
@@ -113,6 +123,7 @@ void ActorCalls::dispatch(Actor& actor) {
     task.worker = actor.worker;
     actor.in_flight.emplace_hint(actor.in_flight.end(), task.number, &task);
     ++in_flight_;
+    actor.in_flight_bytes += task.sent_bytes;
     outlet_.push_call(actor.worker, task, actor.in_flight.size() == 1);
   }
 }

@@ -25,12 +25,20 @@ class ActorOutlet {
   virtual void call_lost(TaskRecord& task, const std::string& reason) = 0;
 };
 
+// How much of one actor's calls may be on the way to it: what is beyond waits here, where it costs no more
+// memory than the arguments do anyway.
+struct ActorWindow {
+  std::size_t calls = 4096;
+  std::size_t bytes = 64u << 20;  // of arguments; one call always may
+};
+
 class ActorCalls {
  public:
   // PENDING: not there (yet, or restarting). CONNECTED. DEAD: every call fails.
   enum class State : std::uint8_t { kPending, kConnected, kDead };
 
-  ActorCalls(ActorOutlet& outlet, std::size_t window) : outlet_(outlet), window_(window) {}
+  ActorCalls(ActorOutlet& outlet, const ActorWindow& window) : outlet_(outlet), window_(window) {}
+  void set_window(const ActorWindow& window) { window_ = window; }
 
   // A new call, its arguments resolved or not, or one that runs again although it had ended (its attempt is
   // not the first), in its old place. Returns the error of a dead actor, null otherwise.
@@ -62,12 +70,14 @@ class ActorCalls {
     std::uint64_t next_number = 0;
     std::map<std::uint64_t, TaskRecord*> queue;      // by order of submission
     std::map<std::uint64_t, TaskRecord*> in_flight;  // the same
+    std::size_t in_flight_bytes = 0;                 // their arguments
     std::shared_ptr<const OwnedValue> error;
   };
   void dispatch(Actor& actor);
+  bool has_room(const Actor& actor, const TaskRecord& next) const;
 
   ActorOutlet& outlet_;
-  const std::size_t window_;  // calls in flight per actor
+  ActorWindow window_;
   std::size_t in_flight_ = 0;
   std::unordered_map<ActorId, Actor, IdHash> actors_;
 };

@@ -18,7 +18,6 @@ namespace {
 
 // Serialized ClientMessage{set_blocked{blocked}} (field 6, a submessage whose field 1 is a bool).
 constexpr std::byte kSetBlocked[] = {std::byte{0x32}, std::byte{2}, std::byte{8}, std::byte{1}};
-constexpr std::size_t kLineageBytes = 256u << 20;  // until the raylet has told
 constexpr int kClosingRounds = 3;                  // posted closes, what they post, and one to spare
 constexpr std::byte kSetUnblocked[] = {std::byte{0x32}, std::byte{0}};
 
@@ -28,10 +27,11 @@ Core::Core(CoreConfig config)
     : config_(std::move(config)),
       reactor_(config_.spin),
       baton_(reactor_, config_.linger),
+      events_(limits_.control_queue_bytes),
       references_(config_.worker),
-      lineage_(references_, kLineageBytes),
-      scheduling_(*this, config_.scheduling),
-      actor_calls_(*this, config_.actor_window) {
+      lineage_(references_, limits_.lineage_bytes),
+      scheduling_(*this, limits_.scheduling),
+      actor_calls_(*this, limits_.actor_window) {
   peer_delegate_ = std::make_shared<PeerDelegate>(*this);
   raylet_delegate_ = std::make_shared<RayletDelegate>(*this);
   reactor_.add_flush_hook([this] {
@@ -50,6 +50,17 @@ void Core::set_identity(const NodeId& node, const JobId& job) {
   node_ = node;
   job_ = job;
   task_events_.set_identity(config_.worker, node, job);
+}
+
+void Core::set_limits(const CoreLimits& limits) {
+  Guard guard(mutex_);
+  limits_ = limits;
+  events_.set_control_limit(limits.control_queue_bytes);
+  scheduling_.set_config(limits.scheduling);
+  actor_calls_.set_window(limits.actor_window);
+  lineage_.set_limit(limits.lineage_bytes);
+  settle_references();
+  unlock_and_flush(guard);
 }
 
 wire::Hello Core::hello() const {
@@ -205,6 +216,11 @@ std::vector<std::pair<std::string, std::int64_t>> Core::statistics() {
       {"lineage_tasks", static_cast<std::int64_t>(lineage_.size())},
       {"lineage_bytes", static_cast<std::int64_t>(lineage_.bytes())},
       {"reconstructions", static_cast<std::int64_t>(reconstructions_)},
+      {"queued_events", static_cast<std::int64_t>(events_.size())},
+      {"queued_control_bytes", static_cast<std::int64_t>(events_.control_bytes())},
+      {"rejected_frames", static_cast<std::int64_t>(rejected_frames_.load())},
+      {"refused_peers", static_cast<std::int64_t>(refused_peers_.load())},
+      {"overrun_peers", static_cast<std::int64_t>(overrun_peers_.load())},
       {"running", static_cast<std::int64_t>(running_.size())},
       {"user_polls", static_cast<std::int64_t>(baton.user_polls)},
       {"service_polls", static_cast<std::int64_t>(baton.service_polls)},

@@ -49,14 +49,20 @@ struct CoreConfig {
   WorkerId worker;
   std::string token;
   std::string raylet_address;
-  std::size_t inline_limit_bytes = 100 << 10;          // larger values live in shared memory
-  std::size_t inline_arguments_limit_bytes = 1 << 20;  // of one task together
   std::chrono::microseconds linger{1000};
   std::chrono::microseconds spin{50};  // looked for before sleeping, while answers come soon
-  SchedulingConfig scheduling;
-  std::size_t max_in_flight_bytes = 1u << 30;  // arguments of unfinished tasks; submit waits beyond
-  std::size_t actor_window = 4096;
   std::chrono::milliseconds blocked_after{5};
+};
+
+// What an operator may set for all processes of a node ([core] of the configuration).
+struct CoreLimits {
+  std::size_t inline_bytes = 100 << 10;          // larger values live in shared memory
+  std::size_t inline_arguments_bytes = 1 << 20;  // of one task together
+  std::size_t in_flight_bytes = 1u << 30;        // arguments of unfinished tasks; submit waits beyond
+  std::size_t lineage_bytes = 256u << 20;        // records of finished tasks that could run again
+  std::size_t control_queue_bytes = 256u << 20;  // messages of the raylet that Python has not seen
+  ActorWindow actor_window;
+  SchedulingConfig scheduling;
 };
 
 // A reply may wait for company for so long when more tasks are queued here, an item for the next ones.
@@ -126,6 +132,9 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
 
   // ---- life (core.cc) ----
   void set_identity(const NodeId& node, const JobId& job);
+  // Once, before the first object and task: other threads read them without a lock afterwards.
+  void set_limits(const CoreLimits& limits);
+  const CoreLimits& limits() const { return limits_; }
   void connect_raylet(wire::TimePoint deadline);
   std::string listen(const std::string& sockets_dir);
   void connect_plasma(const std::string& address, wire::TimePoint deadline);
@@ -208,8 +217,6 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::optional<std::string> reconstruct(const ObjectId& id);
   // The object is lost for good: it becomes an error for whoever has not mapped it.
   void fail_object(const ObjectId& id, Bytes error_pickle);
-  // What the records of finished tasks may take; see core/lineage.h.
-  void set_lineage_limit(std::size_t limit_bytes);
 
   // ---- references (core_references.cc) ----
   void drop_reference(const ObjectId& id);  // a destructor: any thread, any time
@@ -230,9 +237,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   // The ids of the returns, each with one local handle already counted.
   std::vector<ObjectId> submit(Submission submission);
   // Waits while the arguments of unfinished tasks exceed the limit.
-  bool has_room() const {
-    return in_flight_bytes_.load(std::memory_order_relaxed) < config_.max_in_flight_bytes;
-  }
+  bool has_room() const { return in_flight_bytes_.load(std::memory_order_relaxed) < limits_.in_flight_bytes; }
   void attach_room(wire::Waiter& waiter);
   void detach_room(wire::Waiter& waiter);
   // Nothing when an argument is not there (any more): watch() it and try again.
@@ -322,7 +327,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void push_call(const WorkerId& worker, TaskRecord& task, bool idle) override;
   void call_lost(TaskRecord& task, const std::string& reason) override;
 
-  // core_peers.cc
+  // core_peers.cc. Handlers of frames return false when the frame is malformed: it then had no effect.
   wire::Hello hello() const;
   wire::HandshakePolicy policy() const;
   std::shared_ptr<wire::Connection> peer(const WorkerId& worker, const std::string& address = {});
@@ -330,6 +335,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void on_peer_open(wire::Connection& connection, const WorkerId& worker);
   void on_peer_frame(wire::Connection& connection, const wire::Frame& frame);
   void on_peer_closed(wire::Connection& connection, const std::string& reason);
+  std::optional<std::string> handle_frame(wire::Connection& connection, const wire::Frame& frame);
   void reject(wire::Connection& connection, const std::string& what);
   void worker_lost(const WorkerId& worker, const std::string& reason);
   // Frames are queued with queue(); every public method and handler ends with unlock_and_flush(), which
@@ -341,6 +347,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void flush_all();
 
   // core_control.cc
+  void send_control(std::uint64_t correlation, Bytes message);
   void on_control(const wire::Frame& frame);
   void on_raylet_closed(const std::string& reason);
 
@@ -359,8 +366,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void answer_when_there(const ObjectId& id, ObjectEntry* known, const WorkerId& borrower, bool wait);
   void answer_remote(const ObjectId& id, ObjectEntry& entry, const WorkerId& borrower);
   void send_value(const ObjectId& id, Bytes value, const WorkerId& borrower);
-  void on_object_get(const WorkerId& from, Bytes payload);
-  void on_object_value(const WorkerId& from, Bytes payload);
+  bool on_object_get(const WorkerId& from, Bytes payload);
+  bool on_object_value(const WorkerId& from, Bytes payload);
   void on_plasma_object(const ObjectId& id, plasma::ObjectView view);
   void on_plasma_lost(const ObjectId& id);
   void on_plasma_gone();
@@ -371,7 +378,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void keep_value(const ObjectId& id);
   void lose(const ObjectId& id, ObjectEntry& known, const std::string& reason);
   void missed_in_plasma(const ObjectId& id, ObjectEntry& known);
-  void on_object_lost(const WorkerId& from, Bytes payload);
+  bool on_object_lost(const WorkerId& from, Bytes payload);
   void revive(const ObjectId& id);
   void come_back(const ObjectId& id);
   std::string why_actor_cannot(const ActorId& actor, const std::vector<WorkerId>& waiting) const;
@@ -382,7 +389,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void settle_references();
   void carry_out(const std::vector<ReferenceAction>& actions);
   void drain_drops();
-  void on_reference_frame(CoreFrame type, const WorkerId& from, Bytes payload);
+  bool on_reference_frame(CoreFrame type, const WorkerId& from, Bytes payload);
 
   // core_submit.cc (mutex_ held)
   void start(TaskRecord& task);
@@ -392,9 +399,10 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue> error);
   void set_suspended(TaskRecord& task, const std::string& reason);
   void argument_there(TaskRecord& task);
-  void on_reply(const WorkerId& from, Bytes payload);
+  void measure(TaskRecord& task);
+  bool on_reply(const WorkerId& from, Bytes payload);
   void store_returns(TaskRecord& task, const ReplyMessage& reply, const WorkerId& from);
-  void on_give_back(const WorkerId& from, Bytes payload);
+  bool on_give_back(const WorkerId& from, Bytes payload);
   void end_task(TaskRecord& task);
   void fail_returns(TaskRecord& task, std::shared_ptr<const OwnedValue> error);
   void release_uses(TaskRecord& task);
@@ -414,15 +422,16 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void let_stream_go_on(IncomingTask& task, std::uint32_t taken);
 
   // core_execute.cc
-  void on_task(wire::Connection& connection, const WorkerId& from, Bytes payload);
-  void on_steal(wire::Connection& connection, Bytes payload);
-  void on_cancel(wire::Connection& connection, Bytes payload);
+  bool on_task(wire::Connection& connection, const WorkerId& from, Bytes payload);
+  bool on_steal(wire::Connection& connection, Bytes payload);
+  bool on_cancel(wire::Connection& connection, Bytes payload);
   void send_reply(const TaskHandle& task, Bytes reply);
   void drop_tasks_of(const WorkerId& owner);
   void give_back_queued(bool blocked);
   bool gives_back() const { return config_.role == wire::Role::kWorker && actor_.is_nil(); }
 
   const CoreConfig config_;
+  CoreLimits limits_;
   NodeId node_;
   JobId job_;
   std::string sockets_dir_;
@@ -440,6 +449,9 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::atomic<std::uint64_t> last_request_{0};
   std::atomic<std::uint64_t> last_task_{0};
   std::atomic<std::size_t> in_flight_bytes_{0};
+  std::atomic<std::uint64_t> rejected_frames_{0};  // malformed, and their connections closed
+  std::atomic<std::uint64_t> refused_peers_{0};    // strangers that never got through the handshake
+  std::atomic<std::uint64_t> overrun_peers_{0};    // did not read what we sent them
   std::atomic<bool> flush_armed_{false};
 
   std::mutex drops_mutex_;

@@ -2,31 +2,27 @@
 // request id, which is field 1 of every RayletMessage.
 #include "core/core.h"
 #include "core/delegates.h"
+#include "wire/log.h"
 
 namespace aktis::core {
 namespace {
 
-// The varint of field 1, when the message starts with it; 0 otherwise (not an answer).
-std::uint64_t request_id_of(Bytes message) {
-  if (message.empty() || message[0] != std::byte{0x08}) return 0;
-  std::uint64_t value = 0;
-  for (std::size_t i = 1, shift = 0; i < message.size() && shift < 64; ++i, shift += 7) {
-    value |= static_cast<std::uint64_t>(message[i] & std::byte{0x7f}) << shift;
-    if ((message[i] & std::byte{0x80}) == std::byte{0}) return value;
-  }
-  return 0;
-}
+constexpr const char* kDoesNotRead = "the raylet does not read what it is sent";
 
 std::string to_string(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 }  // namespace
 
 void Core::notify(Bytes message) {
-  const auto raylet = raylet_;
-  if (!raylet) return;
+  if (raylet_) send_control(0, message);
+}
+
+// Never waits. A raylet that does not read any more is as good as dead.
+void Core::send_control(std::uint64_t correlation, Bytes message) {
   wire::FrameHeader header;
   header.type = static_cast<std::uint16_t>(wire::FrameType::kControl);
-  raylet->send(header, message);
+  header.correlation = correlation;
+  if (raylet_->send(header, message) == wire::SendResult::kQueueFull) raylet_->close(kDoesNotRead);
 }
 
 void Core::begin_call(std::uint64_t request, Bytes message, Call& call) {
@@ -39,10 +35,7 @@ void Core::begin_call(std::uint64_t request, Bytes message, Call& call) {
     }
     calls_[request] = &call;
   }
-  wire::FrameHeader header;
-  header.type = static_cast<std::uint16_t>(wire::FrameType::kControl);
-  header.correlation = request;
-  raylet_->send(header, message);
+  send_control(request, message);
 }
 
 void Core::end_call(std::uint64_t request) {
@@ -52,7 +45,7 @@ void Core::end_call(std::uint64_t request) {
 
 void Core::on_control(const wire::Frame& frame) {
   if (frame.header.type != static_cast<std::uint16_t>(wire::FrameType::kControl)) return;
-  if (const std::uint64_t request = request_id_of(frame.payload); request != 0) {
+  if (const std::uint64_t request = control_request_id(frame.payload); request != 0) {
     Guard guard(mutex_);
     const auto call = calls_.find(request);
     if (call == calls_.end()) return;  // its caller has given up
@@ -60,7 +53,12 @@ void Core::on_control(const wire::Frame& frame) {
     call->second->waiter.complete();
     return;
   }
-  events_.push({.kind = EventKind::kControl, .first = to_string(frame.payload)});
+  if (events_.push({.kind = EventKind::kControl, .first = to_string(frame.payload)})) return;
+  const std::string reason =
+      "this process does not keep up with the raylet's messages: " + std::to_string(events_.control_bytes()) +
+      " bytes of them wait already";
+  wire::log(wire::LogLevel::kError, "core", "hanging up on the raylet: " + reason);
+  raylet_->close(reason);
 }
 
 void Core::on_raylet_closed(const std::string& reason) {

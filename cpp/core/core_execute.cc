@@ -57,14 +57,11 @@ void Core::set_actor(const ActorId& actor) {
   actor_ = actor;
 }
 
-void Core::on_task(wire::Connection& connection, const WorkerId& from, Bytes payload) {
+bool Core::on_task(wire::Connection& connection, const WorkerId& from, Bytes payload) {
   auto task = std::make_shared<IncomingTask>();
   task->payload.assign(payload.begin(), payload.end());
   auto message = decode_task(task->payload);
-  if (!message) {
-    reject(connection, "a task that does not decode");
-    return;
-  }
+  if (!message) return false;
   task->message = std::move(*message);
   task->connection = connection.shared_from_this();
   task->owner = from;
@@ -88,6 +85,7 @@ void Core::on_task(wire::Connection& connection, const WorkerId& from, Bytes pay
     }
   }
   unlock_and_flush(guard);
+  return true;
 }
 
 TaskHandle Core::next_task(const std::string& name, wire::Waiter& waiter) {
@@ -154,7 +152,7 @@ bool Core::make_result(const TaskHandle& task, std::uint32_t index, const Parts&
                        ResultParts& out) {
   out.size_bytes = parts.size();
   out.nested = parts.nested;
-  if (out.size_bytes <= config_.inline_limit_bytes || !task->connection) {
+  if (out.size_bytes <= limits_.inline_bytes || !task->connection) {
     out.value = OwnedValue::make(parts.kind, parts.inband, parts.buffers);
     return true;
   }
@@ -270,14 +268,13 @@ std::size_t Core::drain_executor() {
   return given;
 }
 
-void Core::on_steal(wire::Connection& connection, Bytes payload) {
-  wire::ByteReader in(payload);
-  const std::uint32_t count = in.u32();
-  if (!in.ok()) return;
+bool Core::on_steal(wire::Connection& connection, Bytes payload) {
+  const auto message = decode_steal(payload);
+  if (!message) return false;
   std::vector<TaskId> given;
   auto& queue_of_all = groups_[std::string{}].queue;
   // From the back: what would run last here.
-  for (auto task = queue_of_all.end(); task != queue_of_all.begin() && given.size() < count;) {
+  for (auto task = queue_of_all.end(); task != queue_of_all.begin() && given.size() < message->count;) {
     --task;
     if ((*task)->connection.get() != &connection) continue;
     given.push_back((*task)->message.id);
@@ -287,13 +284,13 @@ void Core::on_steal(wire::Connection& connection, Bytes payload) {
   wire::ByteWriter out;
   encode_give_back(out, false, given);
   queue(connection.shared_from_this(), CoreFrame::kGiveBack, {out.view()}, true);
+  return true;
 }
 
-void Core::on_cancel(wire::Connection& connection, Bytes payload) {
-  wire::ByteReader in(payload);
-  const auto id = in.id<TaskId>();
-  const bool recursive = in.u8() != 0;
-  if (!in.ok()) return;
+bool Core::on_cancel(wire::Connection& connection, Bytes payload) {
+  const auto message = decode_cancel(payload);
+  if (!message) return false;
+  const TaskId id = message->id;
   for (auto& [name, group] : groups_) {
     const auto queued = std::find_if(group.queue.begin(), group.queue.end(),
                                      [&](const TaskHandle& task) { return task->message.id == id; });
@@ -307,12 +304,13 @@ void Core::on_cancel(wire::Connection& connection, Bytes payload) {
     wire::ByteWriter out;
     encode_reply_head(out, head, 0);
     queue(task->connection, CoreFrame::kTaskReply, {out.view()}, true);
-    return;
+    return true;
   }
   if (const auto running = running_.find(id); running != running_.end()) {
     running->second->cancelled = true;
-    events_.push({.kind = EventKind::kCancel, .first = id.binary(), .number = recursive ? 1 : 0});
+    events_.push({.kind = EventKind::kCancel, .first = id.binary(), .number = message->recursive ? 1 : 0});
   }
+  return true;
 }
 
 // The owner is dead: nobody wants the results of what it had queued here.

@@ -11,13 +11,6 @@ namespace aktis::core {
 
 // ---- records ----
 
-void Core::set_lineage_limit(std::size_t limit_bytes) {
-  Guard guard(mutex_);
-  lineage_.set_limit(limit_bytes);
-  settle_references();
-  unlock_and_flush(guard);
-}
-
 // The task is over: its record goes, unless a result could get lost and may be computed again.
 void Core::retire(TaskRecord& task) {
   if (task.live_results == 0 || task.retries_left == 0) {
@@ -78,15 +71,16 @@ void Core::missed_in_plasma(const ObjectId& id, ObjectEntry& known) {
   send(known.owner, CoreFrame::kObjectLost, out.view());
 }
 
-void Core::on_object_lost(const WorkerId& from, Bytes payload) {
+bool Core::on_object_lost(const WorkerId& from, Bytes payload) {
   const auto message = decode_object_lost(payload);
-  if (!message) return;
+  if (!message) return false;
   ObjectEntry* known = find(message->id);
   // Several borrowers may find the same loss, some of them after it has been made good.
   const bool present = known != nullptr && known->owned && known->exists() && !known->lost &&
                        known->state != ObjectState::kInline && message->copy >= known->copy;
   answer_when_there(message->id, known, from, present);
   if (present) lose(message->id, *known, "gone from the object store, as process " + from.hex() + " says");
+  return true;
 }
 
 // ---- computing again ----

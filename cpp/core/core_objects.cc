@@ -58,7 +58,7 @@ void Core::put(const ObjectId& id, const Parts& parts, const WaitFor& wait) {
   const std::size_t size = parts.size();
   std::shared_ptr<const OwnedValue> value;
   Bytes mapped;
-  if (size <= config_.inline_limit_bytes) {
+  if (size <= limits_.inline_bytes) {
     value = OwnedValue::make(parts.kind, parts.inband, parts.buffers);
   } else {
     if (store(id, parts, config_.worker, wait, mapped) != Stored::kNew)
@@ -300,17 +300,18 @@ void Core::fetch(const ObjectId& id, ObjectEntry& known) {
   } else if (known.state == ObjectState::kPending && !known.owned && !known.asked_owner) {
     known.asked_owner = true;
     wire::ByteWriter out;
-    out.id(id);
+    encode_object_get(out, id);
     send(known.owner, CoreFrame::kObjectGet, out.view());
   }
 }
 
-void Core::on_object_get(const WorkerId& from, Bytes payload) {
-  wire::ByteReader in(payload);
-  const auto id = in.id<ObjectId>();
-  if (!in.ok()) return;
+bool Core::on_object_get(const WorkerId& from, Bytes payload) {
+  const auto message = decode_object_get(payload);
+  if (!message) return false;
+  const ObjectId id = message->id;
   ObjectEntry* known = find(id);
   answer_when_there(id, known, from, known != nullptr && known->lost);
+  return true;
 }
 
 // Answers a borrower now, or as soon as there is an answer.
@@ -356,17 +357,15 @@ void Core::send_value(const ObjectId& id, Bytes value, const WorkerId& borrower)
   send(borrower, CoreFrame::kObjectValue, out.view());
 }
 
-void Core::on_object_value(const WorkerId& from, Bytes payload) {
+bool Core::on_object_value(const WorkerId& from, Bytes payload) {
   const auto message = decode_object_value(payload);
-  if (!message) return;
+  if (!message) return false;
   ObjectEntry* known = find(message->id);
-  if (known == nullptr || known->owned || known->owner != from) return;
-  known->asked_owner = false;
-  if (known->exists()) return;
+  if (known == nullptr || known->owned || known->owner != from) return true;
+  if (!std::exchange(known->asked_owner, false) || known->exists()) return true;
   if (message->state == RemoteState::kInline) {
-    const auto value = parse_value(message->value);
-    if (!value) return;
-    store_inline(message->id, OwnedValue::copy_of(message->value), value->kind == ValueKind::kError);
+    const bool is_error = parse_value(message->value)->kind == ValueKind::kError;
+    store_inline(message->id, OwnedValue::copy_of(message->value), is_error);
   } else if (message->state == RemoteState::kPlasma) {
     store_plasma(message->id, message->size_bytes, message->copy);
   } else {
@@ -374,6 +373,7 @@ void Core::on_object_value(const WorkerId& from, Bytes payload) {
                   .first = message->id.binary(),
                   .text = std::string(message->reason)});
   }
+  return true;
 }
 
 void Core::on_plasma_object(const ObjectId& id, plasma::ObjectView view) {

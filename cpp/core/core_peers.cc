@@ -28,7 +28,15 @@ void Core::queue(const std::shared_ptr<wire::Connection>& connection, CoreFrame 
                  std::initializer_list<Bytes> segments, bool urgent) {
   wire::FrameHeader header;
   header.type = static_cast<std::uint16_t>(type);
-  connection->send(header, std::span<const Bytes>(segments.begin(), segments.size()), wire::Flush::kLater);
+  const std::span<const Bytes> parts(segments.begin(), segments.size());
+  if (connection->send(header, parts, wire::Flush::kLater) == wire::SendResult::kQueueFull) {
+    // Nothing of the frame was sent, and somebody would wait for its effect: what the peer has not read is
+    // lost with the connection, which everybody hears of.
+    ++overrun_peers_;
+    connection->close("it does not read what it is sent: " + std::to_string(connection->queued_bytes()) +
+                      " bytes wait");
+    return;
+  }
   if (std::find(dirty_.begin(), dirty_.end(), connection) == dirty_.end()) dirty_.push_back(connection);
   urgent_ |= urgent;
 }
@@ -64,66 +72,84 @@ void Core::on_peer_open(wire::Connection& connection, const WorkerId& worker) {
 }
 
 void Core::on_peer_frame(wire::Connection& connection, const wire::Frame& frame) {
+  if (const auto problem = handle_frame(connection, frame)) reject(connection, *problem);
+}
+
+// What was wrong with it, if anything.
+std::optional<std::string> Core::handle_frame(wire::Connection& connection, const wire::Frame& frame) {
   const auto type = static_cast<CoreFrame>(frame.header.type);
+  const Bytes payload = frame.payload;
   if (type == CoreFrame::kTask) {  // the executor's hot path copies outside the lock
-    on_task(connection, connection.peer().sender, frame.payload);
-    return;
+    if (on_task(connection, connection.peer().sender, payload)) return std::nullopt;
+    return "a task that does not decode";
   }
   Guard guard(mutex_);
   const auto known = open_.find(&connection);
-  if (known == open_.end()) return;
+  if (known == open_.end()) return std::nullopt;
   const WorkerId from = known->second;
+  bool ok = true;
+  const char* what = "";
   switch (type) {
     case CoreFrame::kTaskReply:
-      on_reply(from, frame.payload);
+      what = "a reply that does not answer its task", ok = on_reply(from, payload);
       break;
     case CoreFrame::kGiveBack:
-      on_give_back(from, frame.payload);
+      what = "tasks given back that do not decode", ok = on_give_back(from, payload);
       break;
     case CoreFrame::kSteal:
-      on_steal(connection, frame.payload);
+      what = "a request to steal that does not decode", ok = on_steal(connection, payload);
       break;
     case CoreFrame::kCancel:
-      on_cancel(connection, frame.payload);
+      what = "a request to cancel that does not decode", ok = on_cancel(connection, payload);
       break;
     case CoreFrame::kObjectGet:
-      on_object_get(from, frame.payload);
+      what = "a request for an object that does not decode", ok = on_object_get(from, payload);
       break;
     case CoreFrame::kObjectValue:
-      on_object_value(from, frame.payload);
+      what = "an object that does not decode", ok = on_object_value(from, payload);
       break;
     case CoreFrame::kStreamItem:
-      if (!on_stream_item(from, frame.payload)) reject(connection, "an item that does not belong here");
+      what = "an item that does not belong here", ok = on_stream_item(from, payload);
       break;
     case CoreFrame::kStreamTaken:
-      if (!on_stream_taken(connection, frame.payload)) reject(connection, "a malformed count of items");
+      what = "a count of items that does not decode", ok = on_stream_taken(connection, payload);
       break;
     case CoreFrame::kObjectLost:
-      on_object_lost(from, frame.payload);
+      what = "a loss that does not decode", ok = on_object_lost(from, payload);
       break;
     case CoreFrame::kBorrowAdd:
     case CoreFrame::kBorrowAck:
     case CoreFrame::kBorrowNack:
     case CoreFrame::kBorrowRemove:
     case CoreFrame::kReturnRelease:
-      on_reference_frame(type, from, frame.payload);
+      what = "a message about references that does not decode", ok = on_reference_frame(type, from, payload);
       break;
     default:
-      reject(connection, "a frame of type " + std::to_string(frame.header.type));
-      break;
+      return "a frame of type " + std::to_string(frame.header.type);
   }
   unlock_and_flush(guard);
+  if (ok) return std::nullopt;
+  return what;
 }
 
 void Core::reject(wire::Connection& connection, const std::string& what) {
-  wire::log(wire::LogLevel::kWarning, "core", "closing a connection that sent " + what);
+  ++rejected_frames_;
+  wire::log(wire::LogLevel::kWarning, "core",
+            "closing the connection of process " + std::to_string(connection.peer().pid) + " (" +
+                connection.peer().sender.hex() + "), which sent " + what);
   connection.close("malformed frame: " + what);
 }
 
 void Core::on_peer_closed(wire::Connection& connection, const std::string& reason) {
   Guard guard(mutex_);
   const auto known = open_.find(&connection);
-  if (known == open_.end()) return;
+  if (known == open_.end()) {
+    guard.unlock();
+    if (closed_) return;
+    ++refused_peers_;
+    wire::log(wire::LogLevel::kWarning, "core", "a connection that never opened was closed: " + reason);
+    return;
+  }
   const WorkerId worker = known->second;
   open_.erase(known);
   dirty_.erase(std::remove_if(dirty_.begin(), dirty_.end(),

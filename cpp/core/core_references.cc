@@ -87,7 +87,7 @@ void Core::carry_out(const std::vector<ReferenceAction>& actions) {
         send(action.peer, CoreFrame::kBorrowRemove, out.view(), false);
         break;
       case Kind::kSendReturnRelease:
-        out.u64(action.generation);
+        encode_return_release(out, action.generation);
         send(action.peer, CoreFrame::kReturnRelease, out.view(), false);
         break;
       case Kind::kFreeObject:
@@ -126,12 +126,14 @@ void Core::carry_out(const std::vector<ReferenceAction>& actions) {
   }
 }
 
-void Core::on_reference_frame(CoreFrame type, const WorkerId& from, Bytes payload) {
+bool Core::on_reference_frame(CoreFrame type, const WorkerId& from, Bytes payload) {
   if (type == CoreFrame::kReturnRelease) {
-    wire::ByteReader in(payload);
-    const std::uint64_t hold = in.u64();
-    if (in.ok()) references_.on_return_release(from, hold);
-  } else if (const auto message = decode_borrow(payload)) {
+    const auto message = decode_return_release(payload);
+    if (!message) return false;
+    references_.on_return_release(from, message->hold);
+  } else {
+    const auto message = decode_borrow(payload);
+    if (!message) return false;
     if (type == CoreFrame::kBorrowAdd) references_.on_borrow_add(from, message->id, message->generation);
     if (type == CoreFrame::kBorrowAck) references_.on_borrow_ack(from, message->id, message->generation);
     if (type == CoreFrame::kBorrowNack) references_.on_borrow_nack(from, message->id, message->generation);
@@ -139,6 +141,7 @@ void Core::on_reference_frame(CoreFrame type, const WorkerId& from, Bytes payloa
       references_.on_borrow_remove(from, message->id, message->generation);
   }
   settle_references();
+  return true;
 }
 
 std::vector<std::pair<ObjectId, ReferenceCounts>> Core::references(std::size_t limit) {

@@ -73,6 +73,7 @@ void Core::start(TaskRecord& task) {
     known.dependents.push_back(&task);
     fetch(argument.ref.id, known);
   }
+  if (task.unresolved == 0) measure(task);
   if (!task.actor.is_nil()) {
     if (const auto dead = actor_calls_.submit(task)) {
       unlink_arguments(task);
@@ -81,6 +82,14 @@ void Core::start(TaskRecord& task) {
   } else if (task.unresolved == 0) {
     scheduling_.enqueue(task, wire::Clock::now());
     arm_tick();
+  }
+}
+
+void Core::measure(TaskRecord& task) {
+  task.sent_bytes = task.args->view().size();
+  for (const Argument& argument : task.arguments) {
+    const ObjectEntry* known = find(argument.ref.id);
+    if (known != nullptr && known->value) task.sent_bytes += known->value->view().size();
   }
 }
 
@@ -96,6 +105,7 @@ void Core::argument_there(TaskRecord& task) {
     return;
   }
   if (--task.unresolved > 0) return;
+  measure(task);
   if (task.actor.is_nil()) {
     scheduling_.enqueue(task, wire::Clock::now());
     arm_tick();
@@ -158,7 +168,7 @@ void Core::push_call(const WorkerId& worker, TaskRecord& task, bool idle) { send
 
 void Core::steal(Lease& victim, std::uint32_t count) {
   wire::ByteWriter out;
-  out.u32(count);
+  encode_steal(out, count);
   send(victim.worker, CoreFrame::kSteal, out.view());
 }
 
@@ -192,33 +202,34 @@ void Core::set_suspended(TaskRecord& task, const std::string& reason) {
 
 // ---- results ----
 
-void Core::on_reply(const WorkerId& from, Bytes payload) {
+bool Core::on_reply(const WorkerId& from, Bytes payload) {
   const auto reply = decode_reply(payload);
-  if (!reply) return;
+  if (!reply) return false;
   const auto known = tasks_.find(reply->id);
   if (known == tasks_.end() || known->second->state != TaskState::kPushed || known->second->worker != from ||
       known->second->attempt != reply->attempt) {
     // An answer that nobody waits for (cancelled, retried elsewhere): only its references must be let go.
     if (reply->hold != 0) references_.adopt_return(from, reply->hold, {});
     settle_references();
-    return;
+    return true;
   }
   TaskRecord& task = *known->second;
+  if (!answers(*reply, task.shape->num_returns)) return false;
   const auto now = wire::Clock::now();
   if (task.actor.is_nil()) {
     scheduling_.on_reply(task, Nanoseconds(reply->end_unix_ns - reply->start_unix_ns), now);
   } else {
     actor_calls_.on_reply(task);
   }
-  if (reply->status == TaskStatus::kOk && reply->returns.size() == task.shape->num_returns) {
+  if (reply->status == TaskStatus::kOk) {
     store_returns(task, *reply, from);
     end_task(task);
-    return;
+    return true;
   }
   std::shared_ptr<const OwnedValue> error;
   if (reply->status == TaskStatus::kCancelled && task.cancel_error) {
     error = task.cancel_error;
-  } else if (!reply->returns.empty() && parse_value(reply->returns[0].value)) {
+  } else if (!reply->returns.empty() && !reply->returns[0].in_plasma) {
     error = OwnedValue::copy_of(reply->returns[0].value);
   } else {
     error = OwnedValue::make(ValueKind::kError, {}, {});
@@ -232,9 +243,10 @@ void Core::on_reply(const WorkerId& from, Bytes payload) {
                   .number = task.retries_left,
                   .key = task.shape->retry_key});
     settle_references();
-    return;
+    return true;
   }
   finish_with_error(task, std::move(error));
+  return true;
 }
 
 void Core::store_returns(TaskRecord& task, const ReplyMessage& reply, const WorkerId& from) {
@@ -252,9 +264,7 @@ void Core::store_returns(TaskRecord& task, const ReplyMessage& reply, const Work
       // A freed one counts as well while it is somebody's lineage.
       if (references_.is_owned(id)) task.result_stored(i);
     } else if (find(id) != nullptr) {
-      const bool whole = parse_value(value.value).has_value();
-      store_inline(id, whole ? OwnedValue::copy_of(value.value) : OwnedValue::make(ValueKind::kError, {}, {}),
-                   !whole);
+      store_inline(id, OwnedValue::copy_of(value.value), false);
     }
   }
 }
@@ -317,9 +327,9 @@ void Core::release_uses(TaskRecord& task) {
   references_.remove_task_use(task.uses);
 }
 
-void Core::on_give_back(const WorkerId& from, Bytes payload) {
+bool Core::on_give_back(const WorkerId& from, Bytes payload) {
   const auto message = decode_give_back(payload);
-  if (!message) return;
+  if (!message) return false;
   std::vector<TaskRecord*> tasks;
   LeaseId lease = 0;
   for (const TaskId& id : message->tasks) {
@@ -331,12 +341,13 @@ void Core::on_give_back(const WorkerId& from, Bytes payload) {
   }
   if (lease == 0) {
     const Lease* held = scheduling_.find_worker(from);
-    if (held == nullptr) return;
+    if (held == nullptr) return true;
     lease = held->id;
   }
   for (TaskRecord* task : scheduling_.on_give_back(lease, message->blocked, tasks, wire::Clock::now())) {
     finish_with_error(*task, task->cancel_error);
   }
+  return true;
 }
 
 // ---- verbs of the policy thread ----
@@ -432,7 +443,7 @@ Core::Cancelled Core::cancel(const TaskId& id, bool recursive, Bytes error_pickl
   task.cancel_error = std::move(error);
   if (task.state == TaskState::kPushed) {
     wire::ByteWriter out;
-    out.id(id).u8(recursive ? 1 : 0);
+    encode_cancel(out, id, recursive);
     send(task.worker, CoreFrame::kCancel, out.view());
     unlock_and_flush(guard);
     return Cancelled::kSent;

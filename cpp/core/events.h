@@ -1,12 +1,20 @@
 // What the core tells Python's policy thread: a queue drained in batches.
 //
-// Its length is bounded by what it reports on: tasks in flight, leases, watched objects and control messages,
-// each of which is limited where it is made.
+// Its length is bounded, although Python may be held up (by the GIL, or by a machine that is overloaded):
+// * What supersedes what was said before takes its place: wishes for leases by class, idle leases, requests
+// to
+//   cancel by task, lost objects.
+// * Control messages count by their bytes; beyond a limit push() refuses, and the raylet, which would go on
+// for
+//   ever, is hung up on.
+// * The others come once for each thing that they are about, which is counted and bounded where it is made: a
+//   task that waits for a decision, a lease, a connection, a watched object.
 #pragma once
 
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -43,29 +51,29 @@ struct Event {
   std::uint64_t key = 0;  // a scheduling class; which errors may be retried
 };
 
+// Any thread.
 class EventQueue {
  public:
-  void push(Event event) {
-    std::lock_guard guard(mutex_);
-    events_.push_back(std::move(event));
-    waiter_.complete();
-  }
+  explicit EventQueue(std::size_t control_limit_bytes) : control_limit_bytes_(control_limit_bytes) {}
+
+  void set_control_limit(std::size_t bytes);
+  // False: it is a control message for which there is no room, and was not queued.
+  bool push(Event event);
   // Wakes the policy thread although nothing happened in C++ (an event of Python's own).
   void wake() { waiter_.complete(); }
-  std::vector<Event> take() {
-    std::lock_guard guard(mutex_);
-    waiter_.reset();
-    return std::exchange(events_, {});
-  }
-  bool empty() const {
-    std::lock_guard guard(mutex_);
-    return events_.empty();
-  }
+  std::vector<Event> take();
+  bool empty() const { return size() == 0; }
+  std::size_t size() const;
+  std::size_t control_bytes() const;
   wire::Waiter& waiter() { return waiter_; }
 
  private:
   mutable std::mutex mutex_;
+  std::size_t control_limit_bytes_;
+  std::size_t control_bytes_ = 0;
   std::vector<Event> events_;
+  // Where the event is that a later one of the same kind and about the same thing supersedes.
+  std::unordered_map<std::string, std::size_t> superseded_;
   wire::Waiter waiter_;
 };
 

@@ -192,7 +192,7 @@ std::string Lineage::why_not(const ObjectId& id) const {
       return "it is an item of a generator, whose task is not run again for one of them";
     case Missing::kEvicted:
       return "its lineage was evicted: records of finished tasks take at most " +
-             std::to_string(limit_bytes_) + " bytes in a process (raylet.lineage_limit_bytes)";
+             std::to_string(limit_bytes_) + " bytes in a process (core.lineage_bytes)";
     case Missing::kUnknown:
       break;
   }

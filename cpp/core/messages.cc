@@ -1,5 +1,7 @@
 #include "core/messages.h"
 
+#include <algorithm>
+
 #include "wire/frame.h"
 
 namespace aktis::core {
@@ -168,6 +170,21 @@ std::optional<StreamTakenMessage> decode_stream_taken(Bytes payload) {
   return message;
 }
 
+bool answers(const ReplyMessage& reply, std::uint32_t num_returns) {
+  const auto is_whole = [](const ReturnMessage& value) {
+    return value.in_plasma || parse_value(value.value).has_value();
+  };
+  switch (reply.status) {
+    case TaskStatus::kOk:
+      return reply.returns.size() == num_returns && std::ranges::all_of(reply.returns, is_whole);
+    case TaskStatus::kError:
+      return !reply.returns.empty() && !reply.returns[0].in_plasma && is_whole(reply.returns[0]);
+    case TaskStatus::kCancelled:  // one that never began has nothing to say
+      return std::ranges::all_of(reply.returns, is_whole);
+  }
+  return false;
+}
+
 void encode_give_back(wire::ByteWriter& out, bool blocked, std::span<const TaskId> tasks) {
   out.u8(blocked ? 1 : 0).u32(static_cast<std::uint32_t>(tasks.size()));
   for (const TaskId& task : tasks) out.id(task);
@@ -181,6 +198,37 @@ std::optional<GiveBackMessage> decode_give_back(Bytes payload) {
   if (!in.fits(count, TaskId::kBytes)) return std::nullopt;
   message.tasks.reserve(count);
   for (std::size_t i = 0; i < count; ++i) message.tasks.push_back(in.id<TaskId>());
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
+void encode_steal(wire::ByteWriter& out, std::uint32_t count) { out.u32(count); }
+
+std::optional<StealMessage> decode_steal(Bytes payload) {
+  wire::ByteReader in(payload);
+  const StealMessage message{.count = in.u32()};
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
+void encode_cancel(wire::ByteWriter& out, const TaskId& id, bool recursive) {
+  out.id(id).u8(recursive ? 1 : 0);
+}
+
+std::optional<CancelMessage> decode_cancel(Bytes payload) {
+  wire::ByteReader in(payload);
+  CancelMessage message;
+  message.id = in.id<TaskId>();
+  message.recursive = in.u8() != 0;
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
+void encode_object_get(wire::ByteWriter& out, const ObjectId& id) { out.id(id); }
+
+std::optional<ObjectGetMessage> decode_object_get(Bytes payload) {
+  wire::ByteReader in(payload);
+  const ObjectGetMessage message{.id = in.id<ObjectId>()};
   if (!in.ok()) return std::nullopt;
   return message;
 }
@@ -204,6 +252,7 @@ std::optional<ObjectValueMessage> decode_object_value(Bytes payload) {
   if (message.state == RemoteState::kPlasma) message.copy = in.u32();
   if (message.state == RemoteState::kGone) message.reason = in.text();
   if (!in.ok()) return std::nullopt;
+  if (message.state == RemoteState::kInline && !parse_value(message.value)) return std::nullopt;
   return message;
 }
 
@@ -231,6 +280,26 @@ std::optional<BorrowMessage> decode_borrow(Bytes payload) {
   message.generation = in.u64();
   if (!in.ok()) return std::nullopt;
   return message;
+}
+
+void encode_return_release(wire::ByteWriter& out, std::uint64_t hold) { out.u64(hold); }
+
+std::optional<ReturnReleaseMessage> decode_return_release(Bytes payload) {
+  wire::ByteReader in(payload);
+  const ReturnReleaseMessage message{.hold = in.u64()};
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
+// A varint behind the tag of field 1.
+std::uint64_t control_request_id(Bytes message) {
+  if (message.empty() || message[0] != std::byte{0x08}) return 0;
+  std::uint64_t value = 0;
+  for (std::size_t i = 1, shift = 0; i < message.size() && shift < 64; ++i, shift += 7) {
+    value |= static_cast<std::uint64_t>(message[i] & std::byte{0x7f}) << shift;
+    if ((message[i] & std::byte{0x80}) == std::byte{0}) return value;
+  }
+  return 0;
 }
 
 }  // namespace aktis::core

@@ -1,7 +1,9 @@
 // What workers say to one another: the payloads of frame types 32-63 and their bounded codecs.
 //
 // Decoded messages view the frame's payload; whoever keeps one copies what it needs. Counts and lengths are
-// checked against the input before anything is reserved.
+// checked against the input before anything is reserved. Whoever sends what does not decode is hung up on, so
+// that nobody waits for what it should have said. Bytes behind a message are left alone: a later minor
+// version may have put them there.
 #pragma once
 
 #include <cstdint>
@@ -138,6 +140,8 @@ void encode_reply_head(wire::ByteWriter& out, const ReplyMessage& head, std::uin
 void encode_return(wire::ByteWriter& out, bool in_plasma, std::uint64_t size_bytes, Bytes value,
                    std::span<const RefId> nested);
 std::optional<ReplyMessage> decode_reply(Bytes payload);
+// Whether it can be the answer to a task with so many returns: the right number of whole values, or an error.
+bool answers(const ReplyMessage& reply, std::uint32_t num_returns);
 
 // `taken` when the consumer is gone: nothing waits for it any more.
 inline constexpr std::uint32_t kEverything = 0xffffffff;
@@ -167,10 +171,24 @@ struct GiveBackMessage {
 void encode_give_back(wire::ByteWriter& out, bool blocked, std::span<const TaskId> tasks);
 std::optional<GiveBackMessage> decode_give_back(Bytes payload);
 
+struct StealMessage {
+  std::uint32_t count = 0;
+};
+void encode_steal(wire::ByteWriter& out, std::uint32_t count);
+std::optional<StealMessage> decode_steal(Bytes payload);
+
 struct CancelMessage {
   TaskId id;
   bool recursive = false;
 };
+void encode_cancel(wire::ByteWriter& out, const TaskId& id, bool recursive);
+std::optional<CancelMessage> decode_cancel(Bytes payload);
+
+struct ObjectGetMessage {
+  ObjectId id;
+};
+void encode_object_get(wire::ByteWriter& out, const ObjectId& id);
+std::optional<ObjectGetMessage> decode_object_get(Bytes payload);
 
 enum class RemoteState : std::uint8_t { kInline = 0, kPlasma = 1, kGone = 2 };
 struct ObjectValueMessage {
@@ -197,5 +215,15 @@ struct BorrowMessage {
 };
 void encode_borrow(wire::ByteWriter& out, const ObjectId& id, std::uint64_t generation);
 std::optional<BorrowMessage> decode_borrow(Bytes payload);
+
+struct ReturnReleaseMessage {
+  std::uint64_t hold = 0;
+};
+void encode_return_release(wire::ByteWriter& out, std::uint64_t hold);
+std::optional<ReturnReleaseMessage> decode_return_release(Bytes payload);
+
+// Of the raylet's messages only this is looked at here: the request id, field 1 of a RayletMessage. 0 when it
+// does not begin with one: it answers nothing.
+std::uint64_t control_request_id(Bytes message);
 
 }  // namespace aktis::core

@@ -27,8 +27,8 @@ enum class ObjectState : std::uint8_t { kPending, kInline, kPlasma, kMapped };
 struct ObjectEntry {
   ObjectState state = ObjectState::kPending;
   bool owned = true;
-  bool asked_owner = false;  // an OBJECT_GET is under way
-  bool asked_store = false;  // a request to the store is under way
+  bool asked_owner = false;    // an OBJECT_GET is under way
+  bool asked_store = false;    // a request to the store is under way
   bool watched = false;        // Python is to be told when it exists
   bool watched_value = false;  // the same when its value is here
   bool watch_free = false;

@@ -67,6 +67,8 @@ class Scheduling {
  public:
   Scheduling(SchedulingOutlet& outlet, SchedulingConfig config) : outlet_(outlet), config_(config) {}
 
+  void set_config(const SchedulingConfig& config) { config_ = config; }
+
   // The task's arguments are resolved. `front`: it has been queued before (retry, given back).
   void enqueue(TaskRecord& task, TimePoint now, bool front = false);
   void add_lease(std::uint64_t class_key, LeaseId id, const WorkerId& worker, TimePoint now);
@@ -115,7 +117,7 @@ class Scheduling {
   void forget(Lease& lease);
 
   SchedulingOutlet& outlet_;
-  const SchedulingConfig config_;
+  SchedulingConfig config_;
   bool reclaimed_ = false;
   std::unordered_map<std::uint64_t, Class> classes_;
   std::unordered_map<LeaseId, Lease> leases_;

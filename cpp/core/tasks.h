@@ -37,6 +37,7 @@ struct TaskRecord {
   std::vector<ObjectId> uses;       // every reference in the arguments, for the reference table
   std::shared_ptr<const OwnedValue> args;
   std::uint32_t unresolved = 0;  // arguments whose value is not there yet
+  std::size_t sent_bytes = 0;    // what its frame takes, more or less; known when its arguments are
   std::uint32_t attempt = 0;
   std::int32_t retries_left = 0;
   TaskState state = TaskState::kWaiting;

@@ -1,4 +1,5 @@
-// Every decoder of worker-to-worker messages: the first byte chooses which.
+// Every decoder of worker-to-worker messages, and the one field of the raylet's that the core reads: the
+// first byte chooses which.
 #include <cstdint>
 #include <span>
 
@@ -8,7 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace aktis::core;
   if (size == 0) return 0;
   const Bytes input(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-  switch (data[0] % 9) {
+  switch (data[0] % 14) {
     case 0:
       if (const auto task = decode_task(input)) {
         for (const auto& argument : task->arguments) parse_value(argument.value);
@@ -18,6 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 1:
       if (const auto reply = decode_reply(input)) {
         for (const auto& value : reply->returns) parse_value(value.value);
+        answers(*reply, static_cast<std::uint32_t>(reply->returns.size()));
       }
       break;
     case 2:
@@ -40,6 +42,21 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 8:
       decode_object_lost(input);
+      break;
+    case 9:
+      decode_steal(input);
+      break;
+    case 10:
+      decode_cancel(input);
+      break;
+    case 11:
+      decode_object_get(input);
+      break;
+    case 12:
+      decode_return_release(input);
+      break;
+    case 13:
+      control_request_id(input);
       break;
   }
   return 0;

@@ -41,7 +41,7 @@ class ActorCallsTest : public testing::Test {
   }
 
   Recorder out_;
-  ActorCalls calls_{out_, 4};
+  ActorCalls calls_{out_, ActorWindow{.calls = 4, .bytes = 1000}};
   ActorId actor_ = ActorId::random();
   WorkerId worker_ = WorkerId::random();
   std::vector<std::unique_ptr<TaskRecord>> tasks_;
@@ -141,6 +141,36 @@ TEST_F(ActorCallsTest, ARemovedCallLetsTheNextGo) {
   calls_.submit(next);
   EXPECT_TRUE(calls_.remove_queued(waiting));
   EXPECT_EQ(out_.pushed, std::vector<TaskRecord*>{&next});
+}
+
+TEST_F(ActorCallsTest, CallsInFlightAreBoundedByTheirBytesToo) {
+  calls_.connect(actor_, worker_);
+  std::vector<TaskRecord*> calls;
+  for (const std::size_t bytes : {2000, 600, 300, 200}) {
+    calls.push_back(&call());
+    calls.back()->sent_bytes = bytes;
+    calls_.submit(*calls.back());
+  }
+  EXPECT_EQ(out_.pushed.size(), 1u);  // one goes in any case, however large
+  calls_.on_reply(*calls[0]);
+  EXPECT_EQ(out_.pushed.size(), 3u);
+  calls_.on_reply(*calls[1]);
+  EXPECT_EQ(out_.pushed.size(), 4u);
+}
+
+TEST_F(ActorCallsTest, ALostProcessLeavesNoBytesBehind) {
+  calls_.connect(actor_, worker_);
+  TaskRecord& lost = call();
+  lost.sent_bytes = 900;
+  calls_.submit(lost);
+  calls_.on_worker_lost(worker_, "gone");
+  calls_.connect(actor_, WorkerId::random());
+  for (int i = 0; i < 2; ++i) {
+    TaskRecord& next = call();
+    next.sent_bytes = 500;
+    calls_.submit(next);
+  }
+  EXPECT_EQ(out_.pushed.size(), 3u);
 }
 
 }  // namespace

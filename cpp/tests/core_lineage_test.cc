@@ -247,7 +247,7 @@ TEST_F(LineageTest, TheOldestGoFirstAndSaySo) {
   settle();
   EXPECT_EQ(lineage_.size(), 2u);
   expect_problem(result(tasks[0]), "evicted");
-  expect_problem(result(tasks[1], 1), "raylet.lineage_limit_bytes");
+  expect_problem(result(tasks[1], 1), "core.lineage_bytes");
   EXPECT_EQ(plan(result(tasks[2])).problem, "");
   for (const TaskId& task : tasks) {
     drop(result(task, 0));

@@ -134,5 +134,80 @@ TEST(MessagesTest, ALostObjectNamesItsCopyAndEveryTruncationIsRefused) {
   }
 }
 
+TEST(MessagesTest, EveryTruncationOfASmallMessageIsRefused) {
+  const TaskId task = TaskId::random();
+  const ObjectId object = ObjectId::of(task, 3);
+  const auto refused = [](const wire::ByteWriter& whole, auto decode) {
+    for (std::size_t size = 0; size < whole.size(); ++size) {
+      if (decode(whole.view().first(size))) return false;
+    }
+    return decode(whole.view()).has_value();
+  };
+  wire::ByteWriter steal, cancel, get, release, give_back, borrow, value, gone;
+  encode_steal(steal, 7);
+  encode_cancel(cancel, task, true);
+  encode_object_get(get, object);
+  encode_return_release(release, 77);
+  encode_give_back(give_back, true, std::span(&task, 1));
+  encode_borrow(borrow, object, 5);
+  encode_object_value(value, object, RemoteState::kInline, 16,
+                      OwnedValue::make(ValueKind::kPickle, {}, {})->view(), {});
+  encode_object_value(gone, object, RemoteState::kGone, 0, {}, "freed");
+  EXPECT_TRUE(refused(steal, decode_steal));
+  EXPECT_TRUE(refused(cancel, decode_cancel));
+  EXPECT_TRUE(refused(get, decode_object_get));
+  EXPECT_TRUE(refused(release, decode_return_release));
+  EXPECT_TRUE(refused(give_back, decode_give_back));
+  EXPECT_TRUE(refused(borrow, decode_borrow));
+  EXPECT_TRUE(refused(value, decode_object_value));
+  EXPECT_TRUE(refused(gone, decode_object_value));
+  EXPECT_EQ(decode_steal(steal.view())->count, 7u);
+  EXPECT_EQ(decode_cancel(cancel.view())->id, task);
+  EXPECT_TRUE(decode_cancel(cancel.view())->recursive);
+  EXPECT_EQ(decode_object_get(get.view())->id, object);
+  EXPECT_EQ(decode_return_release(release.view())->hold, 77u);
+}
+
+TEST(MessagesTest, AnObjectWhoseValueDoesNotDecodeIsRefused) {
+  wire::ByteWriter out;
+  const std::byte nonsense[7] = {};
+  encode_object_value(out, ObjectId::of(TaskId::random(), 0), RemoteState::kInline, 7, nonsense, {});
+  EXPECT_FALSE(decode_object_value(out.view()));
+}
+
+TEST(MessagesTest, OnlyWhatFitsItsTaskAnswersIt) {
+  const auto value = OwnedValue::make(ValueKind::kPickle, {}, {});
+  const std::byte nonsense[3] = {};
+  const ReturnMessage whole{.value = value->view()}, broken{.value = nonsense}, stored{.in_plasma = true};
+  const auto reply = [](TaskStatus status, std::vector<ReturnMessage> returns) {
+    ReplyMessage message;
+    message.status = status;
+    message.returns = std::move(returns);
+    return message;
+  };
+  EXPECT_TRUE(answers(reply(TaskStatus::kOk, {}), 0));
+  EXPECT_TRUE(answers(reply(TaskStatus::kOk, {whole, stored}), 2));
+  EXPECT_FALSE(answers(reply(TaskStatus::kOk, {whole}), 2));
+  EXPECT_FALSE(answers(reply(TaskStatus::kOk, {whole, broken}), 2));
+  EXPECT_TRUE(answers(reply(TaskStatus::kError, {whole}), 3));
+  EXPECT_FALSE(answers(reply(TaskStatus::kError, {}), 1));
+  EXPECT_FALSE(answers(reply(TaskStatus::kError, {stored}), 1));
+  EXPECT_FALSE(answers(reply(TaskStatus::kError, {broken}), 1));
+  EXPECT_TRUE(answers(reply(TaskStatus::kCancelled, {}), 1));
+  EXPECT_FALSE(answers(reply(TaskStatus::kCancelled, {broken}), 1));
+}
+
+TEST(MessagesTest, TheRequestIdOfAControlMessage) {
+  const auto id_of = [](std::vector<std::uint8_t> bytes) {
+    return control_request_id(Bytes(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()));
+  };
+  EXPECT_EQ(id_of({0x08, 0x05, 0x12, 0x00}), 5u);
+  EXPECT_EQ(id_of({0x08, 0xac, 0x02}), 300u);
+  EXPECT_EQ(id_of({0x12, 0x05}), 0u);  // begins with another field
+  EXPECT_EQ(id_of({}), 0u);
+  EXPECT_EQ(id_of({0x08, 0xff}), 0u);                         // cut off
+  EXPECT_EQ(id_of(std::vector<std::uint8_t>(20, 0x88)), 0u);  // never ends
+}
+
 }  // namespace
 }  // namespace aktis::core

@@ -78,18 +78,21 @@ class Session:
         self.bound: weakref.WeakSet[Bound] = weakref.WeakSet()
         self.cluster: Any = None  # the embedded cluster that `init` launched
 
+    def settle(self, node: raylet_pb2.NodeFacts) -> None:
+        """Take up what the raylet says of the node; before the first object and task."""
+        self.node = node
+        if node.HasField("limits"):  # a raylet of an earlier minor version does not say
+            limits = node.limits
+            self.core.set_limits(
+                **{field.name: getattr(limits, field.name) for field in limits.DESCRIPTOR.fields}
+            )
+
     def join(self, node: raylet_pb2.NodeFacts, job_id: bytes) -> None:
         """Take up the identity that the raylet gave, listen, and connect to the store."""
-        self.learn_node(node)
+        self.settle(node)
         self.set_job(job_id)
         self.address = self.core.listen(node.sockets_dir)
         self.core.connect_plasma(node.plasma_address, CONNECT_TIMEOUT_S)
-
-    def learn_node(self, node: raylet_pb2.NodeFacts) -> None:
-        """Keep what the raylet tells of the node, and heed its settings."""
-        self.node = node
-        if node.lineage_limit_bytes:
-            self.core.set_lineage_limit(node.lineage_limit_bytes)
 
     def set_job(self, job_id: bytes) -> None:
         """Work for a job from now on."""
@@ -172,6 +175,7 @@ def connect_driver(
             raise ConnectionError(
                 f"the cluster at {raylet_address} did not accept this program: {error}"
             ) from error
+        session.settle(registered.node)
         session.join(registered.node, registered.job.job_id)
         session.job = JobConfig.of_this_process(registered.job.namespace)
         if log_to_driver:

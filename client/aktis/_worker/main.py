@@ -41,7 +41,7 @@ def run(start: WorkerStart) -> int:
     session.service.start()
     registration = raylet_pb2.RegisterWorker(address=session.process_address(), start_token=start.start_token)
     answer = session.control.call(raylet_pb2.ClientMessage(register_worker=registration), REGISTER_TIMEOUT_S)
-    session.learn_node(answer.worker_registered.node)
+    session.settle(answer.worker_registered.node)
     worker.serve()
     return 0
 

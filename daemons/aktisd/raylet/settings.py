@@ -36,7 +36,6 @@ class NodeSettings:
     gcs_address: str
     plasma_address: str
     plasma_grpc_address: str
-    lineage_limit_bytes: int
     template: TemplateCommand
     setup: SetupCommand
     environment_limits: EnvironmentLimits
@@ -81,7 +80,6 @@ def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str
         gcs_address=gcs_address,
         plasma_address=plasma_address,
         plasma_grpc_address=config.plasma.grpc_address or f"unix:{layout.plasma_grpc_socket}",
-        lineage_limit_bytes=config.raylet.lineage_limit_bytes,
         template=TemplateCommand(
             arguments=tuple(text for pair in arguments.items() for text in pair),
             environ=template_environ(environ),

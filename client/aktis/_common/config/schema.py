@@ -154,14 +154,34 @@ class RayletSection(Section):
     labels: dict[str, str] = _table(dict, "Labels of the node.")
     gcs_retry_max_ms: PositiveInt = _doc(1_000, "Longest pause between attempts to reach the GCS.")
     resource_report_ms: PositiveInt = _doc(100, "Changes of the resource view are collected for this long.")
-    lineage_limit_bytes: SizeBytes = _doc(
-        256 * 2**20,
-        "Records that one process keeps to compute lost results again; the oldest go first.",
-    )
     deaths_kept: PositiveInt = _doc(10_000, "Causes of death of processes kept for later questions.")
     workers: WorkersSection = _table(WorkersSection, "")
     worker_logs: WorkerLogsSection = _table(WorkerLogsSection, "")
     environments: EnvironmentsSection = _table(EnvironmentsSection, "")
+
+
+class CoreSection(Section):
+    """Every driver and worker of the node: what it keeps, and how much may be on the way."""
+
+    inline_bytes: Annotated[SizeBytes, Field(le=2**20)] = _doc(
+        100 * 2**10, "Larger values live in shared memory, smaller ones travel in messages. At most 1 MiB."
+    )
+    inline_arguments_bytes: Annotated[SizeBytes, Field(le=32 * 2**20)] = _doc(
+        2**20, "Most bytes that the small arguments of one call may take together. At most 32 MiB."
+    )
+    in_flight_bytes: SizeBytes = _doc(
+        2**30, "Arguments of unfinished tasks of one process; beyond, .remote() waits."
+    )
+    lineage_bytes: SizeBytes = _doc(
+        256 * 2**20, "Records of finished tasks kept to compute lost results again; the oldest go first."
+    )
+    control_queue_bytes: SizeBytes = _doc(
+        256 * 2**20, "Messages of the raylet not yet handled; a process with more hangs up on it."
+    )
+    actor_window_calls: PositiveInt = _doc(4_096, "Calls of one process under way to one actor.")
+    actor_window_bytes: SizeBytes = _doc(64 * 2**20, "Their arguments; one call always may be under way.")
+    pipeline_depth: PositiveInt = _doc(128, "Most tasks sent ahead to one worker.")
+    lease_grace_ms: PositiveInt = _doc(1_000, "An idle worker is kept so long for the next task.")
 
 
 class PlasmaSection(Section):
@@ -239,6 +259,7 @@ class AktisConfig(Section):
     gcs: GcsSection = _table(GcsSection, "")
     raylet: RayletSection = _table(RayletSection, "")
     plasma: PlasmaSection = _table(PlasmaSection, "")
+    core: CoreSection = _table(CoreSection, "")
     security: SecuritySection = _table(SecuritySection, "")
     logging: LoggingSection = _table(LoggingSection, "")
     paths: PathsSection = _table(PathsSection, "")
