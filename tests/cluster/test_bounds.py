@@ -1,4 +1,4 @@
-"""What a process may have under way is bounded, by the node's configuration, and a full bound holds nothing up."""
+"""What a process may have under way is bounded by the configuration, and a full bound holds nothing up."""
 
 import gc
 import os
@@ -141,7 +141,7 @@ def test_a_decision_about_a_retry_does_not_wait_for_who_waits_for_room(gate: Gat
     @aktis.remote(max_retries=3, retry_exceptions=[FileExistsError])
     def fail_once(path: str, argument: bytes) -> int:
         pass_gate(path)
-        mark = marks / aktis.get_runtime_context().get_task_id()
+        mark = marks / str(aktis.get_runtime_context().get_task_id())
         if not mark.exists():
             mark.touch()
             raise FileExistsError("the first time")

@@ -1,4 +1,4 @@
-"""Processes of a node that say what they should not: they are hung up on with a reason, everybody else goes on."""
+"""Processes that say what they should not are hung up on with a reason, and everybody else goes on."""
 
 import os
 import socket
