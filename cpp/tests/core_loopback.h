@@ -4,6 +4,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -25,7 +26,7 @@ namespace aktis::core::testing {
 using namespace std::chrono_literals;
 
 inline constexpr auto kLimit = 30s;   // of every wait; sanitizers are slow
-inline constexpr auto kSlice = 20ms;  // after which a thread looks whether its process ends
+inline constexpr auto kSlice = 50ms;  // after which a task that waits looks whether its process ends
 inline constexpr const char* kError = "error";
 
 inline wire::TimePoint soon(wire::Clock::duration time = kLimit) { return wire::Clock::now() + time; }
@@ -85,6 +86,8 @@ class Process {
   void end() {
     if (ended_.exchange(true)) return;
     core_->post_wake();
+    core_->set_accepting(true);  // wakes the executors
+    ::eventfd_write(end_event_.get(), 1);
     service_.join();
     for (auto& executor : executors_) executor.join();
     core_->close();
@@ -120,11 +123,15 @@ class Process {
       return;
     }
     results[0] = function->second(*this, task);
+    if (ended_) return;  // a dead process answers nothing, whatever its waits returned
     const auto view = parse_value(results[0].value ? results[0].value->view() : Bytes{});
     const bool failed = view && view->kind == ValueKind::kError;
     ++ran;
     core_->finish(task, failed ? TaskStatus::kError : TaskStatus::kOk, std::move(results), {});
+    for (const ObjectId& id : std::exchange(results_hold, {})) drop(id);
   }
+  // References that a function's result contains: held until the reply counts them.
+  static inline thread_local std::vector<ObjectId> results_hold;
 
   // ---- as an owner ----
 
@@ -170,7 +177,9 @@ class Process {
       Core::BlockScope scope(*core_);
       const auto deadline = soon(time);
       while (!done && !ended_ && wire::Clock::now() < deadline) {
-        done = core_->wait(group.waiter, std::min(deadline, soon(kSlice)), scope);
+        // In one go where nothing can end it, so that a missed wake-up shows.
+        done =
+            core_->wait(group.waiter, Core::executing ? std::min(deadline, soon(kSlice)) : deadline, scope);
       }
     }
     core_->detach(group, std::span(&id, 1));
@@ -276,9 +285,9 @@ class Process {
         run(task, functions);
         continue;
       }
-      {
+      if (!ended_) {
         Core::BlockScope scope(*core_);
-        core_->wait(waiter, soon(kSlice), scope);
+        core_->wait(waiter, soon(), scope);
       }
       core_->detach_group("", waiter);
       waiter.reset();
@@ -288,6 +297,7 @@ class Process {
   std::shared_ptr<Core> core_;
   std::string address_;
   std::atomic<bool> ended_{false};
+  wire::UniqueFd end_event_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   std::thread service_;
   std::vector<std::thread> executors_;
   std::mutex mutex_;

@@ -13,12 +13,12 @@ namespace aktis::core::testing {
 
 void Process::watch_tasks(const Functions& functions) {
   executors_.emplace_back([this, &functions] {
-    pollfd entry{core_->task_fd(), POLLIN, 0};
-    while (!ended_) {
-      ::poll(&entry, 1, static_cast<int>(std::chrono::milliseconds(kSlice).count()));
+    pollfd entries[] = {{core_->task_fd(), POLLIN, 0}, {end_event_.get(), POLLIN, 0}};
+    do {  // first without waiting: what came before the descriptor was there rings no bell
       core_->poll_tasks();
       for (const TaskHandle& task : core_->take_tasks(64)) run(task, functions);
-    }
+      ::poll(entries, 2, static_cast<int>(std::chrono::milliseconds(kLimit).count()));
+    } while (!ended_);
   });
 }
 
@@ -66,7 +66,7 @@ class LoopbackTest : public ::testing::Test {
       ResultParts parts =
           Process::result({reinterpret_cast<const char*>(&ref), static_cast<std::size_t>(RefId::kBytes)});
       parts.nested.push_back(ref);
-      self.drop(made);  // the reply keeps it until the caller has taken over
+      Process::results_hold.push_back(made);
       return parts;
     };
     functions_["cancelled"] = [this](Process&, const TaskHandle& task) {

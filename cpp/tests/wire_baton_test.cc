@@ -419,5 +419,32 @@ TEST(BatonTest, ManyThreadsWaitingAtOnceAllGetTheirTurn) {
   EXPECT_EQ(timed_out, kThreads * kRounds / 4);
 }
 
+TEST(BatonTest, AWatchingLoopThatPollsDoesNotTakeTheServiceThreadsWakeUp) {
+  Reactor reactor;
+  Baton baton(reactor, microseconds(20));
+  baton.set_watched();
+  std::atomic<bool> stop{false};
+  std::thread loop([&] {
+    while (!stop) {
+      reactor.wait_readable(in(milliseconds(5)));
+      baton.poll_now();
+    }
+  });
+  for (int i = 0; i < 500; ++i) {
+    Waiter waiter;
+    std::thread serving([&] { EXPECT_TRUE(baton.serve(waiter, far())); });
+    // At all moments of its way to where it watches the descriptor that the loop watches too.
+    const TimePoint moment = Clock::now() + microseconds(5 * (i % 100));
+    eventually([&] { return Clock::now() >= moment; });
+    const TimePoint began = Clock::now();
+    waiter.complete();
+    serving.join();
+    EXPECT_LT(Clock::now() - began, std::chrono::seconds(5)) << "round " << i;
+    if (HasFailure()) break;
+  }
+  stop = true;
+  loop.join();
+}
+
 }  // namespace
 }  // namespace aktis::wire

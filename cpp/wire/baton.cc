@@ -1,6 +1,10 @@
 #include "wire/baton.h"
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
 namespace aktis::wire {
 namespace {
@@ -27,7 +31,7 @@ void Waiter::complete() {
     // The wait may have ended, by its deadline, before the lock was ours.
     if (!state_.compare_exchange_strong(seen, kCompleted, std::memory_order_acq_rel)) continue;
     if (baton.watcher_ == this) {
-      baton.reactor_.interrupt();
+      ::eventfd_write(baton.watcher_wake_.get(), 1);
     } else if (baton.leader_ != this) {
       wake_.notify_one();
     } else if (baton.reactor_.polling_here()) {
@@ -155,9 +159,11 @@ bool Baton::leave_first_turn(Waiter& waiter, TimePoint deadline, Lock& lock) {
   const std::uint64_t tenure = tenures_;
   watcher_ = &waiter;
   lock.unlock();
-  reactor_.wait_readable(deadline);
+  reactor_.wait_readable(deadline, watcher_wake_.get());
   lock.lock();
   watcher_ = nullptr;
+  eventfd_t woken;
+  ::eventfd_read(watcher_wake_.get(), &woken);
   const TimePoint until = std::min(deadline, Clock::now() + linger_);
   while (tenures_ == tenure && !waiter.completed() &&
          sleep(waiter.wake_, lock, until) == std::cv_status::no_timeout) {
@@ -214,6 +220,9 @@ bool Baton::poll_now() {
 
 void Baton::set_watched() {
   const Lock lock(mutex_);
+  if (watched_) return;
+  watcher_wake_ = UniqueFd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (!watcher_wake_) throw std::system_error(errno, std::system_category(), "eventfd for a watched reactor");
   watched_ = true;
   if (held_by_service_) reactor_.interrupt();  // it would keep the baton until its own wait ends
 }

@@ -19,6 +19,7 @@
 #include <mutex>
 
 #include "wire/reactor.h"
+#include "wire/socket.h"
 
 namespace aktis::wire {
 
@@ -62,7 +63,8 @@ class Baton {
   bool poll_now();
   // From now on an event loop watches reactor.fd() and calls poll_now(). The service thread then only polls
   // what the loop has left alone for `linger`, because it runs user code: otherwise the two would race for
-  // every frame, and the loop would need another thread's help for what it can do by itself.
+  // every frame, and the loop would need another thread's help for what it can do by itself. Throws
+  // std::system_error when no descriptor is left.
   void set_watched();
 
   // Statistics for tests and metrics: rounds polled by users, by the service thread; how often the baton
@@ -99,6 +101,9 @@ class Baton {
   TimePoint released_at_;         // when it became free last
   std::list<Waiter*> followers_;  // oldest first
   bool watched_ = false;          // by an event loop
+  // Wakes the service thread where it watches the descriptor that the loop watches too: what wakes that one
+  // may have been taken away by the loop before both have seen it.
+  UniqueFd watcher_wake_;
   Waiter* watcher_ =
       nullptr;  // the service thread's waiter while it looks at the descriptor without the baton
   Waiter* parked_ = nullptr;  // the service thread's waiter while it sleeps until a long tenure ends

@@ -73,6 +73,7 @@ struct Reactor::Impl {
   std::atomic<bool> watched_{false};   // fd() was handed out
   std::atomic<bool> deferred_{false};  // posted_ or flushes_ is not empty
   bool skip_wait_ = false;             // poller only
+  bool interrupted_ = false;           // poller only: it took an interrupter's wake-up
   Patience patience_;                  // poller only
 
   std::mutex mutex_;  // guards what follows; never held while a callback runs
@@ -136,6 +137,7 @@ void Reactor::Impl::wake() {
 void Reactor::Impl::drain_wake() {
   std::uint64_t count;
   [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &count, sizeof(count));
+  interrupted_ = true;
 }
 
 // Makes the timerfd fire no later than the earliest timer or flush. Setting it also clears an expiry.
@@ -194,6 +196,8 @@ int Reactor::Impl::wait(TimePoint deadline, bool may_wait, epoll_event* events) 
   const TimePoint began = Clock::now();
   int count = 0;
   if (patience_.worth_spinning()) count = spin(std::min(deadline, began + patience_.spin()), events);
+  // As in sleep(): the poller looks now, and whoever interrupts from now on must wake it anew.
+  if (count != 0) pending_.store(false);
   if (count == 0) count = sleep(deadline, events);
   patience_.waited(Clock::now() - began);
   return count;
@@ -383,6 +387,8 @@ int Reactor::poll(TimePoint deadline) {
   epoll_event events[kMaxEventsPerWait];
   const int count = impl_->wait(deadline, handled == 0 && !impl_->skip_wait_, events);
   handled += impl_->dispatch(events, count);
+  // What the interrupter left for the hooks came after they ran, and an event loop need not come again.
+  if (std::exchange(impl_->interrupted_, false) && impl_->watched_.load()) impl_->run_flush_hooks();
   impl_->run_flushes();
   return handled;
 }
@@ -413,13 +419,13 @@ int Reactor::fd() const {
   return impl_->epoll_.get();
 }
 
-void Reactor::wait_readable(TimePoint deadline) const {
-  pollfd entry{fd(), POLLIN, 0};
+void Reactor::wait_readable(TimePoint deadline, int also) const {
+  pollfd entries[] = {{fd(), POLLIN, 0}, {also, POLLIN, 0}};  // a negative descriptor is left out
   const auto left = deadline - Clock::now();
   if (left <= Clock::duration::zero()) return;
   const timespec timeout = to_timespec(std::min<std::chrono::nanoseconds>(left, std::chrono::hours(24)));
   // A signal ends the wait early: the caller looks again.
-  ::ppoll(&entry, 1, &timeout, nullptr);
+  ::ppoll(entries, 2, &timeout, nullptr);
 }
 
 }  // namespace aktis::wire

@@ -72,8 +72,9 @@ class Reactor {
 
   // The epoll descriptor: readable when poll() would find something. An asyncio loop may watch it.
   int fd() const;
-  // Waits until fd() is readable, without polling; at most until the deadline. Any thread.
-  void wait_readable(TimePoint deadline) const;
+  // Waits until fd() is readable, without polling; at most until the deadline. Any thread. `also`: another
+  // descriptor that ends the wait when it is readable.
+  void wait_readable(TimePoint deadline, int also = -1) const;
 
  private:
   struct Impl;

@@ -50,7 +50,7 @@ def test_every_problem_is_named_with_its_place(tmp_path: Path) -> None:
     ]
     assert "expected one of: " in misspelt
     assert "prestart" in misspelt
-    unknown = f"{file}:7: nonsense: unknown key; expected one of: cluster, gcs"
+    unknown = f"{file}:7: nonsense: unknown key; expected one of: cluster, core, gcs"
     assert any(text.startswith(unknown) for text in found)
     assert f"{file}:10: gcs.storage.kind: expected 'memory', 'sqlite' or 'redis', got 'paper'" in found
     assert len(found) == 4
