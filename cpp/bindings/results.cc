@@ -42,7 +42,7 @@ bool Unfinished::store_next(const core::WaitFor& wait) {
   const Parts& parts = serialized_->parts;
   const auto index = static_cast<std::uint32_t>(first_index_ + next_);
   const auto make = [&] { return core_->make_result(task_, index, parts, wait, results_[next_]); };
-  if (parts.size() <= core_->config().inline_limit_bytes) return make();
+  if (parts.size() <= core_->limits().inline_bytes) return make();
   const py::gil_scoped_release release;
   return make();
 }

@@ -294,18 +294,18 @@ void bind_tasks(py::module_& module) {
   module.attr("TASK_KIND_ACTOR_METHOD") = static_cast<int>(core::TaskKind::kActorMethod);
 
   py::class_<PyTaskTemplate>(module, "TaskTemplate")
-      .def(py::init([](std::uint64_t class_key, const py::bytes& function_id, std::string name,
-                       std::string method, std::uint16_t num_returns, std::int32_t max_retries, int flags,
-                       std::string group, bool creation, std::uint32_t stream_limit,
-                       std::uint64_t retry_key) {
-             return PyTaskTemplate{make_template(class_key, function_id, std::move(name), std::move(method),
-                                                 num_returns, max_retries, flags, std::move(group), creation,
-                                                 stream_limit, retry_key)};
-           }),
-           py::kw_only(), py::arg("class_key"), py::arg("function_id"), py::arg("name"),
-           py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
-           py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false,
-           py::arg("stream_limit") = 0, py::arg("retry_key") = 0)
+      .def(
+          py::init([](std::uint64_t class_key, const py::bytes& function_id, std::string name,
+                      std::string method, std::uint16_t num_returns, std::int32_t max_retries, int flags,
+                      std::string group, bool creation, std::uint32_t stream_limit, std::uint64_t retry_key) {
+            return PyTaskTemplate{make_template(class_key, function_id, std::move(name), std::move(method),
+                                                num_returns, max_retries, flags, std::move(group), creation,
+                                                stream_limit, retry_key)};
+          }),
+          py::kw_only(), py::arg("class_key"), py::arg("function_id"), py::arg("name"),
+          py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
+          py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false,
+          py::arg("stream_limit") = 0, py::arg("retry_key") = 0)
       .def_property_readonly("name", [](const PyTaskTemplate& self) { return self.shape->name; });
 
   py::class_<PyTask>(module, "Task")

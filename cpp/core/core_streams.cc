@@ -47,10 +47,7 @@ bool Core::on_stream_item(const WorkerId& from, Bytes payload) {
   if (item->value.in_plasma) {
     store_plasma(id, item->value.size_bytes, item->attempt);
   } else {
-    const bool whole = parse_value(item->value.value).has_value();
-    store_inline(id,
-                 whole ? OwnedValue::copy_of(item->value.value) : OwnedValue::make(ValueKind::kError, {}, {}),
-                 !whole);
+    store_inline(id, OwnedValue::copy_of(item->value.value), false);
   }
   settle_references();
   return true;

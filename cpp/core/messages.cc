@@ -153,6 +153,7 @@ std::optional<StreamItemMessage> decode_stream_item(Bytes payload) {
   item.hold = in.u64();
   item.value = read_return(in);
   if (!in.ok() || item.index == kEverything) return std::nullopt;
+  if (!item.value.in_plasma && !parse_value(item.value.value)) return std::nullopt;
   return item;
 }
 

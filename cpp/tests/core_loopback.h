@@ -165,8 +165,14 @@ class Process {
   }
   ObjectId put(std::string_view text) {
     const ObjectId id = core_->next_put_id();
-    EXPECT_FALSE(core_->put(id, {.inband = bytes_of(text), .buffers = {}, .nested = {}}, soon()));
+    core_->put(id, {.inband = bytes_of(text), .buffers = {}, .nested = {}}, waiting());
     return id;
+  }
+  WaitFor waiting() {
+    return [this](wire::Waiter& waiter, wire::TimePoint deadline) {
+      Core::BlockScope scope(*core_);
+      return core_->wait(waiter, std::min(deadline, soon()), scope);
+    };
   }
   // Its text once it is here; "" when it is not in time.
   std::string get(const ObjectId& id, wire::Clock::duration time = kLimit) {

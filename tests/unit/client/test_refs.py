@@ -126,8 +126,8 @@ def test_of_what_was_given_up_nothing_is_left() -> None:
             watchers.add(FakeRef(b"b"), lambda: others.append("b"))
             await asyncio.sleep(0)
             waiting.cancel()
-        assert list(watchers._waiting) == [b"b"]
-        watchers.ready([b"a", b"b"])
+        assert list(watchers._waiting) == [(b"b", True)]
+        watchers.ready([(b"a", True), (b"b", True)])
         assert others == ["b"]
         assert watchers._waiting == {}
 
@@ -141,10 +141,10 @@ def test_all_that_are_waited_for_must_come() -> None:
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(watchers.end(watchers.begin([FakeRef(b"a"), FakeRef(b"b")])))
             await asyncio.sleep(0)
-            watchers.ready([b"b"])
+            watchers.ready([(b"b", True)])
             for _ in range(5):
                 await asyncio.sleep(0)
             assert not waiting.done()
-            watchers.ready([b"a"])
+            watchers.ready([(b"a", True)])
 
     asyncio.run(run())
