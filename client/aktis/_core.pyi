@@ -37,7 +37,8 @@ class TaskTemplate:
     `class_key` numbers the scheduling class for the policy thread (0 for actor calls). `flags`:
     TASK_RETRY_ON_ERROR (application errors are reported as EVENT_TASK_ERROR, with `retry_key`, for Python to
     decide), TASK_STREAMING (its items are sent one by one, at most `stream_limit` ahead of the consumer, 0:
-    any number; its one return is the completion), TASK_DYNAMIC (a generator whose one return lists all items).
+    any number; its one return is the completion), TASK_DYNAMIC (a generator whose one return lists all
+    items).
     """
 
     def __init__(
