@@ -18,7 +18,7 @@ namespace {
 
 // Serialized ClientMessage{set_blocked{blocked}} (field 6, a submessage whose field 1 is a bool).
 constexpr std::byte kSetBlocked[] = {std::byte{0x32}, std::byte{2}, std::byte{8}, std::byte{1}};
-constexpr int kClosingRounds = 3;                  // posted closes, what they post, and one to spare
+constexpr int kClosingRounds = 3;  // posted closes, what they post, and one to spare
 constexpr std::byte kSetUnblocked[] = {std::byte{0x32}, std::byte{0}};
 
 }  // namespace

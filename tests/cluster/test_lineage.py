@@ -129,7 +129,12 @@ def test_small_arguments_that_were_freed_are_kept_for_it(shared: Thief) -> None:
         contents = aktis.get(box[0]) + aktis.get(crate[0])[0]
         return np.full(LARGE, value * factor * contents, np.uint8)
 
-    value, factor, inner, large = small.remote(2), aktis.put(3), small.remote(5), maker(shared, "boxed").remote(1)
+    value, factor, inner, large = (
+        small.remote(2),
+        aktis.put(3),
+        small.remote(5),
+        maker(shared, "boxed").remote(1),
+    )
     box, crate = aktis.put([inner]), aktis.put([large])
     ref = spread.remote(value, box, factor=factor, crates=[crate])
     aktis.wait([ref], timeout=TIMEOUT_S, fetch_local=False)
