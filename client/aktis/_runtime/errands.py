@@ -54,23 +54,32 @@ class Errands:
             self._threads += 1
         threading.Thread(target=self._work, name=f"aktis-{self._name}", daemon=True).start()
 
-    def close(self, finish_within_s: float = 0.0) -> None:
-        """Take nothing more; wait so long for what is there, then drop what has not begun."""
+    def close(self) -> None:
+        """Take nothing more, and drop what has not begun."""
         with self._lock:
             self._closed = True
-            self._idle.wait_for(lambda: self._threads == 0, finish_within_s)
+            self._queue.clear()
+
+    def finish(self, timeout_s: float) -> None:
+        """Take nothing more, and wait so long for what is there; after `close` only for what has begun."""
+        with self._lock:
+            self._closed = True
+            self._idle.wait_for(lambda: self._threads == 0, timeout_s)
             self._queue.clear()
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._threads -= 1
-                    self._idle.notify_all()
-                    return
-                errand = self._queue.popleft()
+        while (errand := self._next()) is not None:
             try:
                 errand()
             except Exception:
                 if not self._closed:
                     print(f"aktis: an internal call failed:\n{traceback.format_exc()}", file=sys.stderr)
+            del errand  # with what it refers to, before `finish` is told that nothing runs any more
+
+    def _next(self) -> Errand | None:
+        with self._lock:
+            if self._queue:
+                return self._queue.popleft()
+            self._threads -= 1
+            self._idle.notify_all()
+            return None

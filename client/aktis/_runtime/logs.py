@@ -36,7 +36,7 @@ class Printer:
 
     def close(self) -> None:
         """Wait a little for what is still to be printed."""
-        self._errands.close(CLOSE_TIMEOUT_S)
+        self._errands.finish(CLOSE_TIMEOUT_S)
 
     def _run(self, step: Callable[[], None], lines: int) -> None:
         def print_it() -> None:

@@ -28,6 +28,7 @@ from aktis.exceptions import AktisError
 
 CONNECT_TIMEOUT_S: Final = 10.0
 REGISTER_TIMEOUT_S: Final = 30.0
+ERRANDS_TIMEOUT_S: Final = 2.0
 
 
 class Bound(Protocol):
@@ -143,6 +144,8 @@ class Session:
         self.service.stop()
         self.core.close()
         self.watchers.close()
+        for kind in (self.errands, self.inquiries):  # their waits have ended with the core
+            kind.finish(ERRANDS_TIMEOUT_S)
         for bound in list(self.bound):
             bound.unbind()
         self.printer.close()

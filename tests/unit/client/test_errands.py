@@ -77,7 +77,7 @@ def test_one_thread_keeps_the_order_and_the_end_waits_for_it() -> None:
     for number in range(50):
         errands.run(functools.partial(seen.append, number))
     held.gate.set()
-    errands.close(finish_within_s=10)
+    errands.finish(10)
     assert seen == list(range(50))
 
 
@@ -85,7 +85,7 @@ def test_the_end_does_not_wait_longer_than_it_was_told() -> None:
     errands = Errands(max_threads=1)
     held = Held(errands)
     errands.run(lambda: pytest.fail("it ran"))
-    errands.close(finish_within_s=0.01)
+    errands.finish(0.01)
     held.gate.set()
 
 
