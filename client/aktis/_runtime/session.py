@@ -178,7 +178,6 @@ def connect_driver(
             raise ConnectionError(
                 f"the cluster at {raylet_address} did not accept this program: {error}"
             ) from error
-        session.settle(registered.node)
         session.join(registered.node, registered.job.job_id)
         session.job = JobConfig.of_this_process(registered.job.namespace)
         if log_to_driver:
