@@ -6,6 +6,7 @@ thread does (leader/follower) and return early to let Python handle signals. Ids
 
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import Any, Final, Generic, Literal, TypeVar
 
 __version__: Final[str]
@@ -95,6 +96,9 @@ class Unfinished:
         """Store the rest, waiting for room. Any thread, once. Raises as Core.finish()."""
     def send(self) -> bool:
         """Send what is stored; in the thread that began the task. Returns what would have been returned."""
+
+# The task that the calling context is part of: set by Core.begin(), and not reset when the task ends.
+running_task: Final[ContextVar[Task | None]]
 
 TASK_KIND_NORMAL: Final[int]
 TASK_KIND_ACTOR_CREATION: Final[int]
@@ -251,9 +255,11 @@ class Core:
         actor_id: bytes,
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
+        parent: Task | None,
     ) -> tuple[bytes, list[ObjectRef[Any]]] | None:
         """The opaque creation task of an actor (its dependencies resolved), and the references that must be
-        held as long as it may restart. None when an argument is not ready."""
+        held as long as it may restart. None when an argument is not ready. `parent` is a parameter because
+        another thread than that of the task may do this."""
     def add_lease(self, class_key: int, lease_id: int, worker_id: bytes, address: str) -> None: ...
     def drop_lease(self, lease_id: int) -> bool:
         """Close an idle lease before it is returned; False when a task got it meanwhile."""
@@ -290,7 +296,8 @@ class Core:
         """The next task of a concurrency group ("" is the default one); None when the time is up or the core
         is closed."""
     def begin(self, task: Task) -> None:
-        """This thread starts to execute the task: what it submits or waits for is the task's."""
+        """The calling context (a thread's, a coroutine's) starts to execute the task: what is submitted or
+        waited for in it, or in a copy of it, is the task's."""
     def take_tasks(self, limit: int) -> list[Task]:
         """What can be taken without waiting, of every group; for event loops."""
     def task_fd(self) -> int:
@@ -312,7 +319,6 @@ class Core:
         """This process is that actor from now on; calls for another one are given back."""
     def drain_executor(self) -> int:
         """Stop taking tasks and give back what has not started; the number given back."""
-    def current_task_id(self) -> bytes: ...
 
     # -- seeing --
     def record_span(self, name: str, start_unix_ns: int, end_unix_ns: int) -> None: ...

@@ -103,7 +103,7 @@ void wait_for_room(Core& core) {
     wire::Waiter& waiter;
     ~Detach() { core.detach_room(waiter); }
   } const detach{core, waiter};
-  wait_with_signals(core, waiter, wire::TimePoint::max());
+  wait_with_signals(core, waiter, wire::TimePoint::max(), waiting_task(core));
 }
 
 py::object submit_call(PyCore& self, const ActorId& actor, const PyTaskTemplate& shape, const py::tuple& args,
@@ -113,6 +113,7 @@ py::object submit_call(PyCore& self, const ActorId& actor, const PyTaskTemplate&
   PreparedCall call;
   prepare_call(self.core, shape, args, kwargs, call);
   call.submission.actor = actor;
+  set_parent(call.submission, running_task());
   const std::vector<ObjectId> returns = core.submit(std::move(call.submission));
   if (returns.empty()) return py::none();
   if (returns.size() == 1) return py::reinterpret_steal<py::object>(make_object_ref(self.core, returns[0]));
@@ -123,10 +124,11 @@ py::object submit_call(PyCore& self, const ActorId& actor, const PyTaskTemplate&
 }
 
 py::object encode_creation(PyCore& self, const PyTaskTemplate& shape, const py::bytes& actor_id,
-                           const py::tuple& args, const py::object& kwargs) {
+                           const py::tuple& args, const py::object& kwargs, const PyTask* parent) {
   PreparedCall call;
   prepare_call(self.core, shape, args, kwargs, call);
   call.submission.actor = id_from<ActorId>(actor_id);
+  set_parent(call.submission, parent != nullptr ? parent->task : nullptr);
   const auto payload = self.core->encode_creation(call.submission, self.core->next_task_id());
   if (!payload) return py::none();
   py::list held;
@@ -151,13 +153,18 @@ py::object next_task(PyCore& self, const std::string& group, double timeout_s) {
     bool woken;
     {
       const py::gil_scoped_release release;
-      Core::BlockScope scope(core);
+      Core::BlockScope scope(core, nullptr);
       woken = core.wait(waiter, deadline, scope);
     }
     core.detach_group(group, waiter);
     if (!woken || core.closed()) return py::none();
     waiter.reset();
   }
+}
+
+void begin(PyCore& self, const py::object& task) {
+  self.core->begin_execution(py::cast<PyTask&>(task).task);
+  set_running_task(task);
 }
 
 void fail(PyCore& self, PyTask& task, const py::bytes& error, bool cancelled, const std::string& text) {
@@ -178,7 +185,7 @@ py::object call(PyCore& self, const py::bytes& request, std::uint64_t request_id
     std::uint64_t request_id;
     ~End() { core.end_call(request_id); }
   } const end{core, request_id};
-  const bool answered = wait_with_signals(core, pending.waiter, deadline_after(timeout_s));
+  const bool answered = wait_with_signals(core, pending.waiter, deadline_after(timeout_s), running_task());
   if (pending.failed) {
     PyErr_SetString(PyExc_ConnectionError, "the raylet is gone");
     throw py::error_already_set();
@@ -427,7 +434,7 @@ void bind_actors(Class& type) {
 
 void bind_executing(Class& type) {
   type.def("next_task", &next_task, py::arg("group"), py::arg("timeout_s"))
-      .def("begin", [](PyCore& self, PyTask& task) { self.core->begin_execution(task.task); })
+      .def("begin", &begin)
       .def("take_tasks",
            [](PyCore& self, std::size_t limit) {
              py::list tasks;
@@ -458,9 +465,11 @@ void bind_executing(Class& type) {
       .def("set_actor",
            [](PyCore& self, const py::bytes& actor) { self.core->set_actor(id_from<ActorId>(actor)); })
       .def("drain_executor", [](PyCore& self) { return self.core->drain_executor(); })
-      .def("current_task_id", [](PyCore&) { return to_bytes(Core::current_task); })
-      .def("record_span", [](PyCore& self, const std::string& name, std::int64_t start,
-                             std::int64_t end) { self.core->record_span(name, start, end); })
+      .def("record_span",
+           [](PyCore& self, const std::string& name, std::int64_t start, std::int64_t end) {
+             const core::TaskHandle task = running_task();
+             self.core->record_span(task ? task->message.id : TaskId{}, name, start, end);
+           })
       .def("flush_events", [](PyCore& self) { self.core->flush_task_events(); });
 }
 

@@ -107,8 +107,12 @@ auto storing(const std::string& what, Step step) {
 
 wire::TimePoint deadline_after(double timeout_s);  // negative: no limit
 
+// The task in whose name the caller waits for objects: that of its context, else the one that this worker
+// executes, which has probably started the calling thread and waits for it.
+core::TaskHandle waiting_task(Core& core);
+
 // Waits without the GIL in slices, so that the main thread runs Python's signal handlers. False on time-out.
-bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadline);
+bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadline, core::TaskHandle task);
 
 // Waits until the object exists, here or elsewhere; false on time-out.
 bool wait_existing(Core& core, const ObjectId& id, wire::TimePoint deadline);

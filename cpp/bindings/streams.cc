@@ -57,7 +57,7 @@ void stream_room(PyTask& self) {
     PyTask& self;
     ~Detach() { self.core->detach_stream_room(self.task); }
   } const detach{self};
-  wait_with_signals(*self.core, waiter, wire::TimePoint::max());
+  wait_with_signals(*self.core, waiter, wire::TimePoint::max(), self.task);
 }
 
 }  // namespace

@@ -7,12 +7,18 @@
 namespace aktis::bindings {
 namespace {
 
-core::TraceContext next_trace() {
+PyObject* running_variable = nullptr;  // a contextvars.ContextVar, made by bind_tasks
+
+// The span below that of `parent`, or the first one of a new trace.
+core::TraceContext next_trace(const core::IncomingTask* parent) {
   thread_local std::mt19937_64 random{std::random_device{}()};
-  core::TraceContext trace = Core::current_trace;
-  const bool root = Core::current_task.is_nil();
+  core::TraceContext trace;
   const std::uint64_t words[3] = {random(), random(), random()};
-  if (root) std::memcpy(trace.data, words, 16);
+  if (parent != nullptr) {
+    trace = parent->message.trace;
+  } else {
+    std::memcpy(trace.data, words, 16);
+  }
   std::memcpy(trace.data + 16, &words[2], 8);
   return trace;
 }
@@ -281,11 +287,30 @@ void prepare_call(const std::shared_ptr<Core>& core, const PyTaskTemplate& shape
   }
   for (const RefId& ref : serialized.parts.nested) out.submission.nested.push_back(ref.id);
   out.submission.shape = shape.shape;
-  out.submission.parent = Core::current_task;
-  out.submission.trace = next_trace();
+}
+
+void set_parent(Core::Submission& submission, const core::TaskHandle& parent) {
+  if (parent) submission.parent = parent->message.id;
+  submission.trace = next_trace(parent.get());
+}
+
+core::TaskHandle running_task() {
+  PyObject* value = nullptr;
+  if (PyContextVar_Get(running_variable, nullptr, &value) != 0) throw py::error_already_set();
+  const auto task = py::reinterpret_steal<py::object>(value);
+  return task.is_none() ? nullptr : py::cast<PyTask&>(task).task;
+}
+
+void set_running_task(py::handle task) {
+  PyObject* token = PyContextVar_Set(running_variable, task.ptr());
+  if (token == nullptr) throw py::error_already_set();
+  Py_DECREF(token);
 }
 
 void bind_tasks(py::module_& module) {
+  running_variable = PyContextVar_New("aktis_running_task", Py_None);
+  if (running_variable == nullptr) throw py::error_already_set();
+  module.attr("running_task") = py::reinterpret_borrow<py::object>(running_variable);
   module.attr("TASK_RETRY_ON_ERROR") = 1;
   module.attr("TASK_STREAMING") = 2;
   module.attr("TASK_DYNAMIC") = 4;

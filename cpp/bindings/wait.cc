@@ -52,7 +52,7 @@ bool wait_for_some(Core& core, std::span<const ObjectId> ids, std::size_t enough
     ~Detach() { core.detach(group, ids); }
   } const detach{core, group, ids};
   if (group.waiter.completed() || !deadline) return group.waiter.completed();
-  return wait_with_signals(core, group.waiter, *deadline);
+  return wait_with_signals(core, group.waiter, *deadline, waiting_task(core));
 }
 
 // The first `num_returns` whose flag is set, and the others.

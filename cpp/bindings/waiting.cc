@@ -1,7 +1,7 @@
 // How a thread of Python's waits for the core.
 #include <pybind11/eval.h>
 
-#include "bindings/python_core.h"
+#include "bindings/tasks.h"
 
 namespace aktis::bindings {
 namespace {
@@ -29,7 +29,7 @@ bool wait_for_all(Core& core, std::span<const ObjectId> ids, bool values, wire::
     std::span<const ObjectId> ids;
     ~Detach() { core.detach(group, ids); }
   } const detach{core, group, ids};
-  return wait_with_signals(core, group.waiter, deadline);
+  return wait_with_signals(core, group.waiter, deadline, waiting_task(core));
 }
 
 }  // namespace
@@ -40,9 +40,14 @@ wire::TimePoint deadline_after(double timeout_s) {
          std::chrono::duration_cast<wire::Clock::duration>(std::chrono::duration<double>(timeout_s));
 }
 
-bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadline) {
+core::TaskHandle waiting_task(Core& core) {
+  core::TaskHandle task = running_task();
+  return task ? task : core.only_task();
+}
+
+bool wait_with_signals(Core& core, wire::Waiter& waiter, wire::TimePoint deadline, core::TaskHandle task) {
   if (waiter.completed()) return true;
-  Core::BlockScope scope(core);
+  Core::BlockScope scope(core, std::move(task));
   for (;;) {
     const auto now = wire::Clock::now();
     bool done;
@@ -62,7 +67,7 @@ core::WaitFor store_wait(Core& core) {
   return [&core](wire::Waiter& waiter, wire::TimePoint deadline) {
     if (core.wait_briefly(waiter, deadline)) return true;
     const py::gil_scoped_acquire acquire;
-    return wait_with_signals(core, waiter, deadline);
+    return wait_with_signals(core, waiter, deadline, waiting_task(core));
   };
 }
 

@@ -10,10 +10,6 @@
 
 namespace aktis::core {
 
-thread_local TaskId Core::current_task;
-thread_local TraceContext Core::current_trace;
-thread_local bool Core::executing = false;
-
 namespace {
 
 // Serialized ClientMessage{set_blocked{blocked}} (field 6, a submessage whose field 1 is a bool).
@@ -150,14 +146,35 @@ RefId Core::ref_of(const ObjectId& id) {
 
 // ---- waiting ----
 
-Core::BlockScope::BlockScope(Core& core) : core_(core), began_(wire::Clock::now()) {}
+Core::BlockScope::BlockScope(Core& core, TaskHandle task)
+    : core_(core), task_(std::move(task)), began_(wire::Clock::now()) {}
 
 Core::BlockScope::~BlockScope() {
-  if (gave_back_) {
-    Guard guard(core_.mutex_);
-    --core_.blocked_threads_;
-  }
-  if (told_) core_.notify(kSetUnblocked);
+  if (!gave_back_ || !task_) return;
+  Guard guard(core_.mutex_);
+  core_.count_blocked(*task_, -1, told_ ? -1 : 0);
+  core_.unlock_and_flush(guard);
+}
+
+// Threads of `task` begin (or end) to wait with its queue given back, and of being known to wait. What a task
+// leaves behind when it ends does not count (see finish): the thread of a task that is over lends out
+// nothing.
+void Core::count_blocked(IncomingTask& task, int given_back, int told) {
+  if (task.ended) return;
+  task.blocked_threads += given_back;
+  blocked_threads_ += given_back;
+  task.told_threads += told;
+  const bool before = told_threads_ > 0;
+  told_threads_ += told;
+  if (before == (told_threads_ > 0) || !raylet_) return;
+  const Bytes message = before ? Bytes(kSetUnblocked) : Bytes(kSetBlocked);
+  queue(raylet_, wire::FrameType::kControl, {message}, true);
+}
+
+TaskHandle Core::only_task() {
+  if (config_.role != wire::Role::kWorker) return nullptr;
+  Guard guard(mutex_);
+  return gives_back() && running_.size() == 1 ? running_.begin()->second : nullptr;
 }
 
 bool Core::wait_briefly(wire::Waiter& waiter, wire::TimePoint deadline) {
@@ -167,15 +184,21 @@ bool Core::wait_briefly(wire::Waiter& waiter, wire::TimePoint deadline) {
 bool Core::wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scope) {
   flush_all();
   if (waiter.completed()) return true;
-  if (!executing) return baton_.wait(waiter, deadline);
+  if (!scope.task_) return baton_.wait(waiter, deadline);
   bool needs_raylet = false;
   if (!scope.gave_back_) {
     Guard guard(mutex_);
     scope.gave_back_ = true;
-    ++blocked_threads_;
-    give_back_queued(true);
-    needs_raylet = scheduling_.starves();
+    // An actor goes on with other calls while one of them waits in a thread of its own.
+    const bool counts = gives_back() || scope.task_->thread == std::this_thread::get_id();
+    if (!counts || scope.task_->ended) scope.task_ = nullptr;
+    if (scope.task_) {
+      count_blocked(*scope.task_, 1, 0);
+      give_back_queued(true);
+      needs_raylet = scheduling_.starves();
+    }
     unlock_and_flush(guard);
+    if (!scope.task_) return baton_.wait(waiter, deadline);
   }
   if (!scope.told_) {
     // Short waits are not worth telling. But what waits for a first lease is not short, and may be for the
@@ -184,8 +207,10 @@ bool Core::wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scop
         std::min(deadline, needs_raylet ? scope.began_ : scope.began_ + config_.blocked_after);
     if (baton_.wait(waiter, patience)) return true;
     if (patience == deadline) return false;
+    Guard guard(mutex_);
     scope.told_ = true;
-    notify(kSetBlocked);
+    count_blocked(*scope.task_, 0, 1);
+    unlock_and_flush(guard);
   }
   return baton_.wait(waiter, deadline);
 }

@@ -21,6 +21,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -113,6 +114,11 @@ struct IncomingTask {
   std::uint32_t streamed = 0;
   std::uint32_t taken = 0;
   wire::Waiter* stream_waiter = nullptr;
+  std::thread::id thread;  // that executes it
+  // Guarded by the core's mutex:
+  bool ended = false;  // its reply is on the way; what still runs in its name is a straggler
+  int blocked_threads = 0;
+  int told_threads = 0;
 };
 using TaskHandle = std::shared_ptr<IncomingTask>;
 
@@ -149,7 +155,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   // tells the raylet that its CPU can be lent out; the end of the scope takes that back.
   class BlockScope {
    public:
-    explicit BlockScope(Core& core);
+    // `task`: what waits, null when it is no task.
+    BlockScope(Core& core, TaskHandle task);
     ~BlockScope();
     BlockScope(const BlockScope&) = delete;
     BlockScope& operator=(const BlockScope&) = delete;
@@ -157,6 +164,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
    private:
     friend class Core;
     Core& core_;
+    TaskHandle task_;
     const wire::TimePoint began_;
     bool gave_back_ = false;
     bool told_ = false;
@@ -170,6 +178,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   int task_fd();
   void poll_tasks();
   std::vector<Event> next_events(wire::TimePoint deadline);
+  // For a thread that belongs to no task: the one that this worker executes; null when it is not a plain one.
+  TaskHandle only_task();
   void post_wake() { events_.wake(); }
 
   // ---- control channel (core_control.cc) ----
@@ -298,14 +308,10 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   // ---- seeing ----
   TaskEvents& task_events() { return task_events_; }
   void flush_task_events();
-  void record_span(const std::string& name, std::int64_t start_unix_ns, std::int64_t end_unix_ns);
+  void record_span(const TaskId& task, const std::string& name, std::int64_t start_unix_ns,
+                   std::int64_t end_unix_ns);
   std::vector<std::pair<std::string, std::int64_t>> statistics();
   std::vector<std::pair<ObjectId, ReferenceCounts>> references(std::size_t limit);
-
-  // The task that this thread executes (nil: none); children and references are attributed to it.
-  static thread_local TaskId current_task;
-  static thread_local TraceContext current_trace;
-  static thread_local bool executing;
 
  private:
   class PeerDelegate;
@@ -343,8 +349,13 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   // millisecond).
   void queue(const std::shared_ptr<wire::Connection>& connection, CoreFrame type,
              std::initializer_list<Bytes> segments, bool urgent);
+  void queue(const std::shared_ptr<wire::Connection>& connection, wire::FrameType type,
+             std::initializer_list<Bytes> segments, bool urgent);
   void unlock_and_flush(Guard& guard);
   void flush_all();
+
+  // core.cc (mutex_ held)
+  void count_blocked(IncomingTask& task, int given_back, int told);
 
   // core_control.cc
   void send_control(std::uint64_t correlation, Bytes message);
@@ -472,7 +483,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::unordered_map<std::uint64_t, Call*> calls_;
   std::vector<std::shared_ptr<wire::Connection>> dirty_;  // have frames queued
   bool urgent_ = false;
-  int blocked_threads_ = 0;  // tasks here that wait with their queue given back
+  int blocked_threads_ = 0;  // threads of tasks here that wait with their queue given back
+  int told_threads_ = 0;     // and those of which the raylet has been told
   std::vector<wire::Waiter*> room_waiters_;
   bool settling_ = false;
   std::vector<ObjectId> to_remove_;  // from the store, after mutex_ is released

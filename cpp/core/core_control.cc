@@ -77,8 +77,9 @@ void Core::flush_task_events() {
   if (!message.empty()) notify(message);
 }
 
-void Core::record_span(const std::string& name, std::int64_t start_unix_ns, std::int64_t end_unix_ns) {
-  const TaskEvent event{.task = current_task,
+void Core::record_span(const TaskId& task, const std::string& name, std::int64_t start_unix_ns,
+                       std::int64_t end_unix_ns) {
+  const TaskEvent event{.task = task,
                         .name = name,
                         .state = TaskEvents::kProfile,
                         .start_unix_ns = start_unix_ns,

@@ -135,10 +135,8 @@ TaskHandle Core::load_creation(Bytes payload) {
 }
 
 void Core::begin_execution(const TaskHandle& task) {
-  current_task = task->message.id;
-  current_trace = task->message.trace;
-  executing = true;
   task->start_unix_ns = unix_ns();
+  task->thread = std::this_thread::get_id();
   if (!task->connection) return;
   Guard guard(mutex_);
   running_.emplace(task->message.id, task);
@@ -190,8 +188,6 @@ void Core::finish(const TaskHandle& task, TaskStatus status, std::vector<ResultP
   head.status = status;
   head.start_unix_ns = task->start_unix_ns;
   head.end_unix_ns = unix_ns();
-  executing = false;
-  current_task = TaskId{};
   const TaskEvent event{.task = message.id,
                         .parent = message.parent,
                         .actor = message.actor,
@@ -204,13 +200,15 @@ void Core::finish(const TaskHandle& task, TaskStatus status, std::vector<ResultP
                         .attempt = message.attempt,
                         .error = error_text};
   if (task_events_.record(event, head.end_unix_ns)) arm_event_flush();
-  if (!task->connection) return;
 
   std::vector<ObjectId> nested;
   for (const ResultParts& result : results) {
     for (const RefId& ref : result.nested) nested.push_back(ref.id);
   }
   Guard guard(mutex_);
+  count_blocked(*task, -task->blocked_threads, -task->told_threads);
+  task->ended = true;
+  if (!task->connection) return unlock_and_flush(guard);
   running_.erase(message.id);
   if (!nested.empty()) head.hold = references_.hold_return(task->owner, nested);
   wire::ByteWriter out;

@@ -26,6 +26,11 @@ void Core::send(const WorkerId& worker, CoreFrame type, Bytes payload, bool urge
 
 void Core::queue(const std::shared_ptr<wire::Connection>& connection, CoreFrame type,
                  std::initializer_list<Bytes> segments, bool urgent) {
+  queue(connection, static_cast<wire::FrameType>(type), segments, urgent);
+}
+
+void Core::queue(const std::shared_ptr<wire::Connection>& connection, wire::FrameType type,
+                 std::initializer_list<Bytes> segments, bool urgent) {
   wire::FrameHeader header;
   header.type = static_cast<std::uint16_t>(type);
   const std::span<const Bytes> parts(segments.begin(), segments.size());

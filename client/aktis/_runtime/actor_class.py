@@ -4,12 +4,13 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
-from aktis._core import ObjectRef, TaskTemplate
+from aktis._core import ObjectRef, Task, TaskTemplate
 from aktis._proto import gcs_pb2
 from aktis._runtime import current
 from aktis._runtime.actor_handle import ActorHandle
 from aktis._runtime.actor_shape import ActorShape, shape_of
 from aktis._runtime.control import ControlError
+from aktis._runtime.execution import current_task
 from aktis._runtime.functions import Exported
 from aktis._runtime.options import ACTOR_OPTIONS, actor_demands, check_actor_combination, check_options
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
@@ -78,21 +79,22 @@ class ActorClass(Generic[T]):
         if self._session is not session:
             self._bind(session)
         actor_id = os.urandom(16)
+        parent = current_task()
         made = None
         if all(type(arg) is not ObjectRef or session.core.is_ready(arg) for arg in (*args, *kwargs.values())):
-            made = self._creation(session, actor_id, args, kwargs)
+            made = self._creation(session, actor_id, args, kwargs, parent)
         if made is None:
             # What is not a reference is copied now: the caller may change it before the creation is sent.
             args = tuple(_stored(session, arg) for arg in args)
             kwargs = {name: _stored(session, arg) for name, arg in kwargs.items()}
         if self._options.get("name"):
-            return self._create_named(session, actor_id, made, args, kwargs)
+            return self._create_named(session, actor_id, made, args, kwargs, parent)
         life = None if self._detached else session.actors.new_life(actor_id)
         handle: ActorHandle[T] = self._handle(session, actor_id, life)
         if made is not None:
             session.actors.create(*made)
         else:
-            self._create_when_ready(session, actor_id, args, kwargs)
+            self._create_when_ready(session, actor_id, args, kwargs, parent)
         return handle
 
     def options(self, **options: Any) -> "ActorClass[T]":
@@ -145,18 +147,19 @@ class ActorClass(Generic[T]):
         actor_id: bytes,
         args: tuple[ObjectRef[Any], ...],
         kwargs: dict[str, ObjectRef[Any]],
+        parent: Task | None,
     ) -> None:
         """Create the actor as soon as its arguments exist, however long that takes; no thread waits."""
 
         def again() -> None:
-            self._create_when_ready(session, actor_id, args, kwargs)
+            self._create_when_ready(session, actor_id, args, kwargs, parent)
 
         made = None
         while made is None:
             if not all(session.watchers.add(arg, again, value=False) for arg in (*args, *kwargs.values())):
                 return
             try:
-                made = self._creation(session, actor_id, args, kwargs)
+                made = self._creation(session, actor_id, args, kwargs, parent)
             except Exception as error:  # nobody else would hear of it
                 session.actors.fail_creation(actor_id, error)
                 return
@@ -169,6 +172,7 @@ class ActorClass(Generic[T]):
         made: _Creation | None,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        parent: Task | None,
     ) -> ActorHandle[T]:
         """Take the name at once, whether the arguments are there or not."""
         spec, held = made or (self._spec(actor_id), [])
@@ -184,7 +188,7 @@ class ActorClass(Generic[T]):
         if result.existed:
             return handle_to(session, result.actor)
         if made is None:
-            self._create_when_ready(session, actor_id, args, kwargs)
+            self._create_when_ready(session, actor_id, args, kwargs, parent)
         return handle
 
     def _bind(self, session: "Session") -> None:
@@ -226,11 +230,16 @@ class ActorClass(Generic[T]):
         return spec
 
     def _creation(
-        self, session: "Session", actor_id: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        session: "Session",
+        actor_id: bytes,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Task | None,
     ) -> _Creation | None:
         """Make what creates the actor; None when an argument is not there (any more)."""
         try:
-            encoded = session.core.encode_creation(self._template, actor_id, args, kwargs or None)
+            encoded = session.core.encode_creation(self._template, actor_id, args, kwargs or None, parent)
         except NotPicklableError as error:
             raise unpicklable_arguments(self._check.name, args, kwargs, error) from error
         if encoded is None:

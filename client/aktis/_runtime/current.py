@@ -56,6 +56,9 @@ def _detach() -> None:
         _kept_from_parent.append(session)
         _detached_from_pid = os.getppid()
         session = None
+        from aktis._core import running_task
+
+        running_task.set(None)  # it runs in the parent
 
 
 os.register_at_fork(after_in_child=_detach)

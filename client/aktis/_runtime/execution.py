@@ -1,27 +1,19 @@
 """What the running task or actor of this process is, as user code may ask. Empty in a driver."""
 
-import contextvars
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aktis._core import Task
-
-
-class _PerThread(threading.local):
-    task: Task | None = None
-
-
-# One attribute per thread for plain tasks, which is all that the fast path sets; coroutines of async actors
-# interleave on one thread and have a context each.
-per_thread = _PerThread()
-per_coroutine: contextvars.ContextVar[Task | None] = contextvars.ContextVar("aktis_task", default=None)
+from aktis._core import Task, running_task
 
 
 def current_task() -> Task | None:
-    """The task that the caller is part of, None in a driver or outside of tasks."""
-    return per_coroutine.get() or per_thread.task
+    """The task that the caller is part of, None in a driver or outside of tasks.
+
+    The core sets the context variable when a task begins, and reads it when one is submitted: what user code
+    is told of itself and what its children are told of it is the same.
+    """
+    return running_task.get()
 
 
 @dataclass

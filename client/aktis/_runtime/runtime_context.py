@@ -45,6 +45,14 @@ class RuntimeContext:
         task = execution.current_task()
         return None if task is None else task.method or task.name
 
+    def get_trace_id(self) -> str | None:
+        """Return the id that a task shares with all tasks that it descends from; None in a driver.
+
+        It is the trace id of W3C Trace Context: 32 hexadecimal digits, made when a driver starts a task.
+        """
+        task = execution.current_task()
+        return None if task is None else task.trace[:16].hex()
+
     def get_actor_id(self) -> str | None:
         """Return the id of the actor that this process is."""
         return None if execution.actor is None else execution.actor.actor_id.hex()

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import uvloop
 
-from aktis._core import Task
+from aktis._core import Task, running_task
 from aktis._proto import common_pb2, raylet_pb2
 from aktis._runtime import execution
 from aktis._runtime.actor_shape import (
@@ -90,7 +90,6 @@ class ActorProcess:
         started = raylet_pb2.ActorStarted(actor_id=order.spec.actor_id, incarnation=order.incarnation)
         task = self._core.load_creation(order.spec.creation_task)
         self._core.begin(task)
-        execution.per_thread.task = task
         try:
             session.require_job()
             cls = session.functions.load(task.function_id).value
@@ -108,8 +107,7 @@ class ActorProcess:
             started.cause.pid = os.getpid()
             session.control.notify(actor_started=started)
             leave(session, started.cause, exit_code=1)
-        finally:
-            execution.per_thread.task = None
+        running_task.set(None)  # an event loop goes on in this context
         self._core.finish(task, ())
         self._core.set_accepting(True)
         session.control.notify(actor_started=started)
@@ -245,6 +243,7 @@ class _AsyncCalls:
         self._running: dict[bytes, asyncio.Task[None]] = {}
         self._spawn: Callable[..., asyncio.Task[None]]
         self._event_loop: asyncio.AbstractEventLoop
+        self._context: contextvars.Context
         self._end: asyncio.Future[None]
         self._cause: common_pb2.DeathCause | None = None
         self._methods: dict[str, tuple[Callable[..., Any], bool]] = {}
@@ -260,6 +259,7 @@ class _AsyncCalls:
         async with asyncio.TaskGroup() as group:
             self._spawn = group.create_task
             construct()  # on the loop, so that a constructor can make futures and tasks of it
+            self._context = contextvars.copy_context()
             loop.add_reader(self._core.task_fd(), self._on_readable)
             loop.call_soon(self._on_readable)  # what came before the reader was there
             await self._end
@@ -277,12 +277,12 @@ class _AsyncCalls:
 
     def _start(self, task: Task, group: str) -> None:
         self._free[group] -= 1
-        # Each call has a context of its own: what one sets, another does not see.
-        self._running[task.task_id] = self._spawn(self._call(task, group), context=contextvars.copy_context())
+        # Each call has a context of its own: what one sets, another does not see, and neither does the one
+        # that waited for the end of a first one and is started by it.
+        self._running[task.task_id] = self._spawn(self._call(task, group), context=self._context.copy())
 
     async def _call(self, task: Task, group: str) -> None:
         core = self._core
-        execution.per_coroutine.set(task)
         core.begin(task)
         try:
             method, is_async = self._methods.get(task.method) or self._classify(task)

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from aktis._core import Core, Task
 from aktis._runtime.errors import encode_error, task_failure
-from aktis._runtime.execution import per_thread
 from aktis._runtime.session import Session
 from aktis._worker.exit import ActorExit, leave
 from aktis._worker.interrupts import MainInterrupts
@@ -79,7 +78,6 @@ class TaskRunner:
         """
         core, interrupts = self._core, self._interrupts
         core.begin(task)
-        per_thread.task = task
         task_id = task.task_id
         try:
             try:
@@ -98,8 +96,6 @@ class TaskRunner:
             raise
         except BaseException as error:
             fail(core, task, error, cancelled=isinstance(error, KeyboardInterrupt))
-        finally:
-            per_thread.task = None
 
 
 class PlainExecutor:

@@ -1,9 +1,11 @@
 """The steps of executing a task, on a core that only writes down what it is told."""
 
+import contextvars
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aktis._core import running_task
 from aktis._runtime.errors import decode_error
 from aktis._runtime.execution import current_task
 from aktis._worker.executor import TaskRunner, exit_code_of, split_returns
@@ -33,6 +35,7 @@ class FakeCore:
         self.log: list[Any] = []
 
     def begin(self, task: Any) -> None:
+        running_task.set(task)
         self.log.append("begin")
 
     def finish(self, task: Any, values: tuple[Any, ...]) -> None:
@@ -60,7 +63,8 @@ class FakeInterrupts:
 def run(task: FakeTask, function: Any) -> list[Any]:
     core = FakeCore()
     session: Any = SimpleNamespace(core=core, fetch_timeout_s=60.0)
-    TaskRunner(session, FakeInterrupts(core.log)).run(task, lambda _: function)  # type: ignore[arg-type]
+    runner = TaskRunner(session, FakeInterrupts(core.log))
+    contextvars.copy_context().run(runner.run, task, lambda _: function)  # type: ignore[arg-type]
     return core.log
 
 
@@ -79,7 +83,7 @@ def test_a_task_that_was_cancelled_before_it_could_be_interrupted_does_not_run()
     assert ran == []
 
 
-def test_a_task_knows_itself_only_while_it_runs() -> None:
+def test_a_task_knows_itself() -> None:
     task = FakeTask()
     assert run(task, current_task)[-1] == (task,)
     assert current_task() is None
