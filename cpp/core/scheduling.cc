@@ -41,7 +41,7 @@ void Scheduling::on_reply(TaskRecord& task, Nanoseconds run_time, TimePoint now)
   const auto place = std::find(lease.in_flight.begin(), lease.in_flight.end(), &task);
   if (place == lease.in_flight.end()) return;
   lease.in_flight.erase(place);
-  lease.blocked = false;
+  lease.blocked = lease.stuck = false;
   lease.last_progress = now;
   Class& cls = classes_[lease.class_key];
   const double run_ns = std::max<double>(1.0, static_cast<double>(run_time.count()));
@@ -116,6 +116,9 @@ bool Scheduling::drop_lease(LeaseId id) {
 void Scheduling::tick(TimePoint now) {
   for (auto& [key, cls] : classes_) {
     if (cls.leases.empty() && cls.queue.empty()) continue;
+    for (Lease* lease : cls.leases) {
+      lease->stuck = !lease->in_flight.empty() && now - lease->last_progress >= config_.stuck_after;
+    }
     steal_for(cls, now);
     dispatch(key, cls, now);
     for (Lease* lease : cls.leases) {
@@ -188,7 +191,7 @@ Lease* Scheduling::best_lease(Class& cls) const {
   const std::uint32_t limit = depth(cls);
   Lease* best = nullptr;
   for (Lease* lease : cls.leases) {
-    if (lease->blocked || lease->closing || lease->in_flight.size() >= limit) continue;
+    if (lease->blocked || lease->closing || lease->stuck || lease->in_flight.size() >= limit) continue;
     if (best == nullptr || lease->in_flight.size() < best->in_flight.size()) best = lease;
     if (best->in_flight.empty()) break;
   }
@@ -229,12 +232,13 @@ void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
     useful = std::min(useful,
                       std::ceil(useful * cls.mean_run_ns / static_cast<double>(config_.lease_worth.count())));
   }
-  const bool any_usable =
-      std::any_of(cls.leases.begin(), cls.leases.end(), [](Lease* l) { return !l->blocked && !l->closing; });
+  const bool any_usable = std::any_of(cls.leases.begin(), cls.leases.end(), [](const Lease* lease) {
+    return !lease->blocked && !lease->closing && !lease->stuck;
+  });
   // Work of a few milliseconds is not worth a second worker, but some worker there must be.
   std::uint32_t wanted = static_cast<std::uint32_t>(std::min(useful, 1e6));
   if (any_usable && cls.queue.empty() && useful <= 1) wanted = 0;
-  if (!any_usable && !cls.queue.empty()) wanted = std::max(wanted, 1u);
+  if (!any_usable && waiting > 0) wanted = std::max(wanted, 1u);
   const bool grew = wanted > cls.wanted && (cls.wanted == 0 || wanted >= 2 * cls.wanted);
   const bool vanished = wanted == 0 && cls.wanted > 0;
   if (!grew && !vanished) return;

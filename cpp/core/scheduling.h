@@ -9,6 +9,8 @@
 //   another while another worker could be had, and microsecond tasks keep the pipe full.
 // * A lease that runs dry while another of its class holds more work than is worth waiting for takes half of
 //   it (steal: the owner asks, the busy worker gives back what it has not started).
+// * A task that turns out to be long gets nothing more queued behind it, and when all leases are stuck like
+//   this, one more is asked for, which then steals: what waits must not depend on the end of what runs.
 // * A worker that blocks gives its queued tasks back by itself and gets no more until it answers.
 // * When a lease breaks, replies having arrived in order, only the first unanswered task can have started,
 //   or a later one that may be retried: the first is reported lost, the others are queued again.
@@ -35,6 +37,7 @@ struct Lease {
   WorkerId worker;
   std::deque<TaskRecord*> in_flight;  // in the order pushed
   bool blocked = false;
+  bool stuck = false;  // its first task has run for long, judged by the tick: nothing is queued behind that
   bool stealing = false;  // a steal request is under way to this worker
   bool closing = false;   // goes back to the raylet after the task that it runs
   TimePoint last_progress;

@@ -145,6 +145,28 @@ TEST_F(SchedulingTest, WhatIsStuckBehindALongTaskIsStolenByTheTick) {
   EXPECT_EQ(out_.stolen[0].second, 3u);
 }
 
+TEST_F(SchedulingTest, WhatIsStuckBehindTheOnlyLeaseAsksForAnother) {
+  lease(1);
+  learn(microseconds(20));
+  TaskRecord& endless = enqueue();
+  TaskRecord& behind = enqueue();
+  EXPECT_EQ(out_.wanted, std::vector<std::uint32_t>{}) << "20 us are not worth another worker";
+  now_ += milliseconds(10);
+  scheduling_.tick(now_);
+  EXPECT_EQ(out_.wanted, std::vector<std::uint32_t>{1});
+  EXPECT_EQ(enqueue().state, TaskState::kQueued) << "nothing more is queued behind it";
+  lease(2);
+  EXPECT_EQ(out_.pushed.back().first, 2u);
+  reply(*out_.pushed.back().second, microseconds(20));
+  EXPECT_EQ(out_.stolen.back(), std::pair(LeaseId{1}, 1u));
+  TaskRecord* const given[] = {&behind};
+  scheduling_.on_give_back(1, false, given, now_);
+  EXPECT_EQ(out_.pushed.back(), std::pair(LeaseId{2}, &behind));
+  reply(behind, microseconds(20));
+  reply(endless, milliseconds(10));
+  EXPECT_EQ(enqueue().lease, 1u);
+}
+
 TEST_F(SchedulingTest, ABlockedWorkerGetsNothingUntilItAnswers) {
   lease(1);
   learn(microseconds(20));
