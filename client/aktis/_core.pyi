@@ -307,8 +307,16 @@ class Core:
     def finish(self, task: Task, values: tuple[Any, ...], wait: bool = True) -> Unfinished | bool:
         """Store and send the results, as many values as the task has returns: True. Raises as put(), and then
         none is left in the store. Without `wait`, when the store must be asked: what remains to do."""
-    def fail(self, task: Task, error: bytes, cancelled: bool = False, text: str = "") -> None:
-        """End the task with a pickled exception; `text` (type and message) goes to the task events."""
+    def fail(
+        self,
+        task: Task,
+        error: bytes,
+        cancelled: bool = False,
+        text: str = "",
+        references: Sequence[ObjectRef[Any]] = (),
+    ) -> None:
+        """End the task with a pickled exception, in which `references` were found (collect_references);
+        `text` (type and message) goes to the task events."""
     def load_creation(self, payload: bytes) -> Task:
         """The task in an actor's creation payload; ended by finish()/fail(), which send nothing."""
     def set_groups(self, groups: Sequence[str]) -> None:

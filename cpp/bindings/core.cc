@@ -167,8 +167,10 @@ void begin(PyCore& self, const py::object& task) {
   set_running_task(task);
 }
 
-void fail(PyCore& self, PyTask& task, const py::bytes& error, bool cancelled, const std::string& text) {
+void fail(PyCore& self, PyTask& task, const py::bytes& error, bool cancelled, const std::string& text,
+          const py::sequence& references) {
   std::vector<core::ResultParts> results(1);
+  for (const ObjectId& id : ids_of(references)) results[0].nested.push_back(self.core->ref_of(id));
   results[0].value = core::OwnedValue::make(core::ValueKind::kError, view_of(error), {});
   self.core->finish(task.task, cancelled ? core::TaskStatus::kCancelled : core::TaskStatus::kError,
                     std::move(results), text);
@@ -454,7 +456,7 @@ void bind_executing(Class& type) {
           },
           py::arg("task"), py::arg("values"), py::arg("wait") = true)
       .def("fail", &fail, py::arg("task"), py::arg("error"), py::arg("cancelled") = false,
-           py::arg("text") = "")
+           py::arg("text") = "", py::arg("references") = py::tuple())
       .def("load_creation",
            [](PyCore& self, const py::bytes& payload) {
              return PyTask{self.core, self.core->load_creation(view_of(payload))};
@@ -499,9 +501,9 @@ void bind_core(py::module_& module) {
   module.def("collect_references", [](const py::object& function) {
     Collector collecting;
     py::object result = function();
-    const auto core = require_core();
     py::list refs;
-    for (const RefId& ref : collecting.refs) {
+    for (const RefId& ref : collecting.refs) {  // where there are some, there is a core
+      const auto core = require_core();
       core->add_local(ref.id);
       refs.append(py::reinterpret_steal<py::object>(make_object_ref(core, ref.id)));
     }

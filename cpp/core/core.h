@@ -407,7 +407,12 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void send_task(const WorkerId& worker, const TaskRecord& task, bool urgent);
   void encode_arguments(wire::ByteWriter& out, std::span<const Argument> arguments);
   void unlink_arguments(TaskRecord& task);
-  void finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue> error);
+  void finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue> error,
+                         const ErrorOrigin& origin = {});
+  void contain_error(const TaskRecord& task, const std::optional<ObjectId>& last_item,
+                     const ErrorOrigin& origin);
+  void adopt_error(const FailedAttempt& attempt, std::span<const ObjectId> outers);
+  void forget_failed(TaskRecord& task);
   void set_suspended(TaskRecord& task, const std::string& reason);
   void argument_there(TaskRecord& task);
   void measure(TaskRecord& task);
@@ -426,7 +431,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool on_stream_item(const WorkerId& from, Bytes payload);
   void greet_attempt(const TaskId& task, const Stream& stream);
   void release_item(const WorkerId& from, const StreamItemMessage& item);
-  void fail_stream(TaskRecord& task, const std::shared_ptr<const OwnedValue>& error);
+  std::optional<ObjectId> error_item(const TaskRecord& task);
   void end_stream(TaskRecord& task);
   void tell_taken(const TaskId& id, std::uint32_t taken);
   bool on_stream_taken(wire::Connection& connection, Bytes payload);

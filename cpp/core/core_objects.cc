@@ -89,7 +89,10 @@ ObjectId Core::pending_object() {
 
 void Core::complete_object(const ObjectId& id, const Parts& parts) {
   auto value = OwnedValue::make(parts.kind, parts.inband, parts.buffers);
+  std::vector<ObjectId> inners;
+  for (const RefId& ref : parts.nested) inners.push_back(ref.id);
   Guard guard(mutex_);
+  if (!inners.empty() && references_.is_owned(id)) references_.set_contained(id, inners);
   store_inline(id, std::move(value), parts.kind == ValueKind::kError);
   unlock_and_flush(guard);
 }

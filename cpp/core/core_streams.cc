@@ -64,16 +64,16 @@ void Core::release_item(const WorkerId& from, const StreamItemMessage& item) {
   settle_references();
 }
 
-// The task failed for good: its error is the last item.
-void Core::fail_stream(TaskRecord& task, const std::shared_ptr<const OwnedValue>& error) {
+// The task failed for good: its error is to be the last item, which is made here.
+std::optional<ObjectId> Core::error_item(const TaskRecord& task) {
   const auto known = streams_.find(task.id);
-  if (known == streams_.end() || known->second.dropped()) return;
+  if (known == streams_.end() || known->second.dropped()) return std::nullopt;
   const ObjectId id = item_id(task.id, known->second.received());
   if (known->second.arrive(known->second.received()) == Stream::Arrival::kNew) {
     references_.add_owned(id, 1);
     entry(id);
   }
-  store_inline(id, error, true);
+  return id;
 }
 
 void Core::end_stream(TaskRecord& task) {

@@ -66,7 +66,7 @@ void Core::start(TaskRecord& task) {
       if (!known.is_error) continue;
       const auto error = known.value;
       unlink_arguments(task);
-      finish_with_error(task, error);
+      finish_with_error(task, error, {.object = argument.ref.id, .attempt = nullptr});
       return;
     }
     ++task.unresolved;
@@ -101,7 +101,7 @@ void Core::argument_there(TaskRecord& task) {
     const auto error = known->value;
     if (!task.actor.is_nil()) actor_calls_.remove_queued(task);
     unlink_arguments(task);
-    finish_with_error(task, error);
+    finish_with_error(task, error, {.object = argument.ref.id, .attempt = nullptr});
     return;
   }
   if (--task.unresolved > 0) return;
@@ -227,15 +227,17 @@ bool Core::on_reply(const WorkerId& from, Bytes payload) {
     return true;
   }
   std::shared_ptr<const OwnedValue> error;
+  FailedAttempt attempt{from, reply->hold, {}};
   if (reply->status == TaskStatus::kCancelled && task.cancel_error) {
     error = task.cancel_error;
   } else if (!reply->returns.empty() && !reply->returns[0].in_plasma) {
     error = OwnedValue::copy_of(reply->returns[0].value);
+    attempt.nested = reply->returns[0].nested;
   } else {
     error = OwnedValue::make(ValueKind::kError, {}, {});
   }
-  if (reply->hold != 0) references_.adopt_return(from, reply->hold, {});
   if (task.shape->retry_on_error && reply->status == TaskStatus::kError && !task.cancel_requested) {
+    task.failed = std::make_unique<FailedAttempt>(std::move(attempt));
     task.change(TaskState::kSuspended);
     events_.push({.kind = EventKind::kTaskError,
                   .first = task.id.binary(),
@@ -245,8 +247,34 @@ bool Core::on_reply(const WorkerId& from, Bytes payload) {
     settle_references();
     return true;
   }
-  finish_with_error(task, std::move(error));
+  finish_with_error(task, std::move(error), {.object = {}, .attempt = &attempt});
   return true;
+}
+
+// The one error becomes the value of every return and the last item of a stream, so that each of them
+// contains what it refers to.
+void Core::contain_error(const TaskRecord& task, const std::optional<ObjectId>& last_item,
+                         const ErrorOrigin& origin) {
+  std::vector<ObjectId> outers;
+  for (std::uint32_t i = 0; i < task.shape->num_returns; ++i) outers.push_back(ObjectId::of(task.id, i));
+  if (last_item) outers.push_back(*last_item);
+  if (origin.attempt != nullptr) adopt_error(*origin.attempt, outers);
+  if (origin.object.is_nil()) return;
+  for (const ObjectId& outer : outers) references_.take_contents(outer, origin.object);
+}
+
+void Core::adopt_error(const FailedAttempt& attempt, std::span<const ObjectId> outers) {
+  if (attempt.hold == 0) return;
+  std::vector<ReturnedRef> nested;
+  for (const ObjectId& outer : outers) {
+    for (const RefId& ref : attempt.nested) nested.push_back({outer, ref.id, ref.owner});
+  }
+  references_.adopt_return(attempt.executor, attempt.hold, nested);
+}
+
+// The exception of an attempt that failed does not become the result.
+void Core::forget_failed(TaskRecord& task) {
+  if (const auto attempt = std::move(task.failed)) adopt_error(*attempt, {});
 }
 
 void Core::store_returns(TaskRecord& task, const ReplyMessage& reply, const WorkerId& from) {
@@ -279,11 +307,14 @@ void Core::fail_returns(TaskRecord& task, std::shared_ptr<const OwnedValue> erro
   }
 }
 
-void Core::finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue> error) {
+void Core::finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue> error,
+                             const ErrorOrigin& origin) {
   // Marked first: failing the returns may fail tasks that depend on them, which must not find this one open.
   const bool cancelled = task.cancel_requested && error == task.cancel_error;
   task_events_record(task, cancelled ? TaskEvents::kCancelled : TaskEvents::kFailed);
-  fail_stream(task, error);
+  const auto last_item = error_item(task);
+  contain_error(task, last_item, origin);
+  if (last_item) store_inline(*last_item, error, true);
   fail_returns(task, std::move(error));
   end_task(task);
 }
@@ -304,6 +335,7 @@ void Core::task_events_record(const TaskRecord& task, int state) {
 // The task is over, however it ended.
 void Core::end_task(TaskRecord& task) {
   task.change(TaskState::kFinished);
+  forget_failed(task);
   const std::size_t bytes = task.args->view().size();
   const bool was_full = !has_room();
   in_flight_bytes_ -= bytes;
@@ -395,7 +427,10 @@ bool Core::resubmit(const TaskId& id, std::chrono::milliseconds delay) {
   Guard guard(mutex_);
   const auto known = tasks_.find(id);
   if (known == tasks_.end() || known->second->state != TaskState::kSuspended) return false;
+  forget_failed(*known->second);
+  settle_references();
   if (delay.count() > 0) {
+    unlock_and_flush(guard);
     reactor_.call_after(delay, [this, id] { resubmit(id, std::chrono::milliseconds(0)); });
     return true;
   }
@@ -428,7 +463,9 @@ bool Core::fail_task(const TaskId& id, Bytes error_pickle) {
   } else {
     actor_calls_.remove_queued(task);
   }
-  finish_with_error(task, OwnedValue::make(ValueKind::kError, error_pickle, {}));
+  const auto attempt = std::move(task.failed);
+  finish_with_error(task, OwnedValue::make(ValueKind::kError, error_pickle, {}),
+                    {.object = {}, .attempt = attempt.get()});
   unlock_and_flush(guard);
   return true;
 }

@@ -92,6 +92,17 @@ void ReferenceTable::set_contained(const ObjectId& outer, std::span<const Object
   }
 }
 
+void ReferenceTable::take_contents(const ObjectId& outer, const ObjectId& source) {
+  const auto to = entries_.find(outer);
+  const auto from = entries_.find(source);
+  if (to == entries_.end() || to->second.state != State::kOwned || from == entries_.end()) return;
+  if (!from->second.owned()) {
+    set_contained(outer, {&source, 1});
+  } else if (from->second.rare) {
+    set_contained(outer, std::vector(from->second.rare->contained));
+  }
+}
+
 // --- Results that this process made ------------------------------------------------------------------------
 
 std::uint64_t ReferenceTable::hold_return(const WorkerId& caller, std::span<const ObjectId> ids) {

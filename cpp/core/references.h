@@ -165,6 +165,10 @@ class ReferenceTable {
   // --- Values that contain references --------------------------------------------------------------------
   // The value of `outer` (owned here) contains `inners`, all of them in the table. Adds to what it contains.
   void set_contained(const ObjectId& outer, std::span<const ObjectId> inners);
+  // The value of `outer` (owned here) is that of `source`: an error that a task took over from an argument.
+  // What a borrowed source contains is not known here, so that `outer` keeps the source itself. Nothing
+  // happens when nobody wants `outer` any more.
+  void take_contents(const ObjectId& outer, const ObjectId& source);
 
   // --- Executing tasks -----------------------------------------------------------------------------------
   // The task has returned and its handles are dropped (flush queued remove_local first). True: send the reply

@@ -27,6 +27,21 @@ struct Argument {
   RefId ref;
 };
 
+// An attempt that raised an exception and may be repeated. Until that is decided its executor holds what the
+// exception refers to, so that attempts which come to nothing leave nothing behind.
+struct FailedAttempt {
+  WorkerId executor;
+  std::uint64_t hold = 0;
+  std::vector<RefId> nested;
+};
+
+// Where a task's error comes from, if that may count what the error refers to: an object whose value it is,
+// or an attempt that raised it.
+struct ErrorOrigin {
+  ObjectId object;
+  const FailedAttempt* attempt = nullptr;
+};
+
 struct TaskRecord {
   TaskId id;
   TaskId parent;
@@ -47,6 +62,7 @@ struct TaskRecord {
   std::int64_t submit_unix_ns = 0;
   bool cancel_requested = false;
   std::shared_ptr<const OwnedValue> cancel_error;  // what its returns become when the cancel succeeds
+  std::unique_ptr<FailedAttempt> failed;
   // An attempt may have stored results in shared memory without a reply that says so: its worker is lost, or
   // it is the one whose results are made again.
   bool may_have_stored = false;

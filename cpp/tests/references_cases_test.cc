@@ -2,7 +2,7 @@
 // and the invariants are checked after every step, and wind_up() proves that nothing stays behind.
 #include <gtest/gtest.h>
 
-#include "references_world.h"
+#include "references_errors.h"
 
 namespace aktis::testing {
 namespace {
@@ -134,17 +134,80 @@ TEST_F(ReferencesCasesTest, CapturedInAClosure) {
   world.wind_up();
 }
 
-// An exception is a result like any other; what it refers to lives as long as the result.
+// The one exception becomes the value of every result; what it refers to lives as long as the last of them.
 TEST_F(ReferencesCasesTest, CapturedInAnException) {
   const ObjectId value = world.put(kDriver, kState);
-  const ObjectId task = start(kDriver, kWorker, {value});
-  const ObjectId local = world.put(kWorker, world.running(kWorker, task));
-  finish(kWorker, task, {value, local});
-  world.drop(kDriver, kState, {value});
+  const auto results = world.submit(kDriver, kState, {kWorker}, {value}, 2);
+  world.deliver_all();
+  const Context frame = world.running(kWorker, results[0]);
+  const ObjectId local = world.put(kWorker, frame);
+  world.finish(kWorker, frame, {{value, local}, {value, local}});
+  world.deliver_all();
+  world.drop(kDriver, kState, {value, results[0]});
+  world.deliver_all();
+  EXPECT_TRUE(world.get(kDriver, kState, results[1]));
+  world.drop(kDriver, kState, {value, local});
   EXPECT_FALSE(freed(value));
-  world.drop(kDriver, kState, {task});
+  EXPECT_FALSE(freed(local));
+  world.drop(kDriver, kState, {results[1]});
   world.deliver_all();
   EXPECT_TRUE(freed(value));
+  EXPECT_TRUE(freed(local));
+  EXPECT_TRUE(world.table(kWorker).idle());
+  world.wind_up();
+}
+
+// The attempt raised, and is repeated: what its exception referred to is let go.
+TEST_F(ReferencesCasesTest, CapturedInAnExceptionOfAnAttemptThatIsRepeated) {
+  world.choose_executor = [](int) { return kOther; };
+  const ObjectId value = world.put(kDriver, kState);
+  const ObjectId task = start(kDriver, kWorker, {value});
+  const Context frame = world.running(kWorker, task);
+  const ObjectId local = world.put(kWorker, frame);
+  const std::uint64_t hold = world.table(kWorker).hold_return(world.process(kDriver).id, {{value, local}});
+  world.finish(kWorker, frame, {}, /*given_back=*/true);
+  world.deliver_all();
+  EXPECT_FALSE(freed(local)) << "it is not decided yet";
+  world.table(kWorker).on_return_release(world.process(kDriver).id, hold);
+  world.drop(kWorker, kState, {});
+  EXPECT_TRUE(freed(local));
+  finish(kOther, task);
+  world.wind_up();
+}
+
+// A task that depends on one that failed fails with the same exception, which outlives the first result.
+TEST_F(ReferencesCasesTest, CapturedInAnExceptionThatDependentTasksTakeOver) {
+  const ObjectId failed = start(kDriver, kWorker, {});
+  const ObjectId local = world.put(kWorker, world.running(kWorker, failed));
+  finish(kWorker, failed, {local});
+  const ObjectId dependent = world.put(kDriver, kState);
+  take_over(world, kDriver, dependent, failed);
+  world.drop(kDriver, kState, {failed});
+  world.deliver_all();
+  EXPECT_TRUE(freed(failed));
+  EXPECT_FALSE(freed(local));
+  EXPECT_TRUE(world.get(kDriver, kState, dependent));
+  world.drop(kDriver, kState, {dependent, local});
+  world.deliver_all();
+  EXPECT_TRUE(freed(local));
+  world.wind_up();
+}
+
+TEST_F(ReferencesCasesTest, CapturedInAnExceptionThatTasksOfABorrowerTakeOver) {
+  const ObjectId failed = start(kDriver, kWorker, {});
+  const ObjectId local = world.put(kWorker, world.running(kWorker, failed));
+  finish(kWorker, failed, {local});
+  keep(kDriver, kActor, failed);
+  world.drop(kDriver, kState, {failed});
+  const ObjectId dependent = world.put(kActor, kState);
+  take_over(world, kActor, dependent, failed);
+  world.drop(kActor, kState, {failed});
+  world.deliver_all();
+  EXPECT_FALSE(freed(failed)) << "only its owner knows what is in it";
+  EXPECT_FALSE(freed(local));
+  world.drop(kActor, kState, {dependent});
+  world.deliver_all();
+  EXPECT_TRUE(freed(failed));
   EXPECT_TRUE(freed(local));
   world.wind_up();
 }

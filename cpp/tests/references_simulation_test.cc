@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <iostream>
 
-#include "references_world.h"
+#include "references_errors.h"
 
 namespace aktis::testing {
 namespace {
@@ -133,6 +133,9 @@ class Schedule {
       case 3:
         load();
         return;
+      case 4:
+        fail_dependent(context);
+        return;
       default:
         lose_everything();
     }
@@ -206,7 +209,16 @@ class Schedule {
     const std::size_t results = world_.process(acting_).runs.at(context).results.size();
     while (!given_back && contents.size() < results)
       contents.push_back(some(random_.chance(70) ? context : kState, 2));
+    // It raised: the one exception is every result.
+    if (random_.chance(10)) std::fill(contents.begin(), contents.end(), some(context, 2));
     world_.finish(acting_, context, contents, given_back);
+  }
+
+  void fail_dependent(Context context) {
+    const auto outer = any(context);
+    const auto source = any(context);
+    if (outer && source && world_.table(acting_).is_owned(*outer))
+      take_over(world_, acting_, *outer, *source);
   }
 
   void load() {

@@ -186,6 +186,37 @@ TEST_F(ReferencesTest, ContentsOfAnEarlierValueStayCounted) {
   EXPECT_EQ(actions(), (Texts{"free 9", "free 1", "free 2"}));
 }
 
+TEST_F(ReferencesTest, AValueTakenOverKeepsWhatItContains) {
+  for (const std::uint8_t number : {1, 2, 3}) table.add_owned(object(number));
+  table.set_contained(object(2), std::vector{object(1)});
+  table.take_contents(object(3), object(2));
+  EXPECT_EQ(table.counts(object(1)).containers, 2u);
+  EXPECT_EQ(table.counts(object(2)).containers, 0u);
+  table.remove_local(object(1));
+  table.remove_local(object(2));
+  EXPECT_EQ(actions(), Texts{"free 2"});
+  table.remove_local(object(3));
+  EXPECT_EQ(actions(), (Texts{"free 3", "free 1"}));
+}
+
+TEST_F(ReferencesTest, AValueTakenOverFromABorrowedObjectKeepsThat) {
+  borrow_registered(object(2));
+  table.add_owned(object(3));
+  table.take_contents(object(3), object(2));
+  table.remove_local(object(2));
+  EXPECT_EQ(actions(), Texts{});
+  table.remove_local(object(3));
+  EXPECT_EQ(actions(), (Texts{"free 3", "remove 2 to 2", "release 2"}));
+}
+
+TEST_F(ReferencesTest, NothingIsTakenOverForAResultThatNobodyWants) {
+  table.add_owned(object(2));
+  table.take_contents(object(3), object(2));
+  table.take_contents(object(2), object(3));
+  EXPECT_FALSE(table.contains(object(3)));
+  EXPECT_EQ(table.counts(object(2)).containers, 0u);
+}
+
 TEST_F(ReferencesTest, CountsTellWhoHoldsWhat) {
   table.add_owned(object(1), 2);
   table.add_task_use(object(1));

@@ -51,6 +51,28 @@ print(gone(pid, 20))
     assert finished.stderr.count("and stays: it owns 1 objects") == 1
 
 
+def test_an_idle_worker_ends_although_a_failed_task_has_left_a_cycle(sandbox: Sandbox) -> None:
+    program = """
+import aktis, os, select
+aktis.init(address="local", num_cpus=1, _system_config={
+    "raylet.workers.idle_timeout_s": 0.2, "raylet.workers.prestart": 0})
+class Carries(Exception):
+    pass
+@aktis.remote
+def fail():
+    error = Carries(aktis.put("referred to"), os.getpid())
+    raise error     # refers to this frame, which refers to it
+try:
+    aktis.get(fail.remote())
+except Carries as error:
+    ref, pid = error.args
+print(aktis.get(ref))
+del ref
+print(bool(select.select([os.pidfd_open(pid)], [], [], 20)[0]))
+"""
+    assert output(run_program(sandbox, program)).split() == ["referred", "to", "True"]
+
+
 def test_workers_print_to_the_driver(sandbox: Sandbox) -> None:
     program = """
 import aktis, sys, time

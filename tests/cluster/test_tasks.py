@@ -124,16 +124,6 @@ def test_closures_lambdas_and_static_methods() -> None:
     assert aktis.get(aktis.remote(Box.name).remote()) == "Box"
 
 
-def test_a_captured_reference_stays_alive() -> None:
-    ref = aktis.put([1, 2, 3])
-
-    @aktis.remote
-    def read() -> Any:
-        return aktis.get(ref)
-
-    assert aktis.get(read.remote()) == [1, 2, 3]
-
-
 def test_a_function_defined_anew_is_another_function() -> None:
     def make(answer: int) -> Any:
         @aktis.remote

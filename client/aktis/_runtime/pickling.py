@@ -5,6 +5,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from aktis._core import collect_references
+
 _MAX_DEPTH: Final = 8
 _MAX_MEMBERS_TRIED: Final = 2_000
 
@@ -89,7 +91,7 @@ def find_culprit(value: object) -> tuple[str, object]:
 def is_picklable(value: object) -> bool:
     """Whether a value can be sent to other processes."""
     try:
-        dumps(value)
+        collect_references(lambda: dumps(value))  # nobody keeps this pickle: it must not keep references
     except Exception:
         return False
     return True

@@ -98,6 +98,7 @@ class ActorProcess:
         except (ActorExit, SystemExit):
             raise
         except BaseException as error:
+            # It goes through the GCS, where nobody counts references, and this process ends.
             failure = encode_error(task_failure(task.name, error, os.getpid(), skip_frames=1))
             self._core.fail(task, failure)
             started.failed = True

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aktis._core import Core, Task
+from aktis._core import Core, Task, collect_references
 from aktis._runtime.errors import encode_error, task_failure
 from aktis._runtime.session import Session
 from aktis._worker.exit import ActorExit, leave
@@ -56,7 +56,8 @@ def fail(core: Core, task: Task, error: BaseException, *, cancelled: bool) -> No
         core.fail(task, encode_error(own), True)
         return
     failure = task_failure(task.name, error, os.getpid(), skip_frames=1)
-    core.fail(task, encode_error(failure), False, f"{type(error).__name__}: {error}"[:1024])
+    data, references = collect_references(lambda: encode_error(failure))
+    core.fail(task, data, False, f"{type(error).__name__}: {error}"[:1024], references)
 
 
 class TaskRunner:

@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import gc
 import os
 import queue
 import signal
@@ -136,6 +137,10 @@ class _Worker:
         if self._actor is not None or cause.kind != common_pb2.DeathCause.INTENDED:
             return False
         owned = self._session.core.statistics()["owned_objects"]
+        if owned > 0:
+            # Perhaps only cycles refer to them, such as exceptions and the frames that they passed through.
+            gc.collect()
+            owned = self._session.core.statistics()["owned_objects"]
         if owned > 0:
             self._session.control.notify(staying=raylet_pb2.Staying(owned_objects=owned))
             if not self._said_that_it_stays:

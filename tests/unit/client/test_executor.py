@@ -41,7 +41,7 @@ class FakeCore:
     def finish(self, task: Any, values: tuple[Any, ...]) -> None:
         self.log.append(values)
 
-    def fail(self, task: Any, error: bytes, cancelled: bool, text: str = "") -> None:
+    def fail(self, task: Any, error: bytes, cancelled: bool, text: str = "", references: Any = ()) -> None:
         self.log.append((decode_error(error), cancelled))
 
 

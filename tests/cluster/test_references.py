@@ -1,0 +1,596 @@
+"""Reference counting on a real cluster: the cases of the simulator (references_cases_test.cc) by their names.
+
+Each ends with an owner whose table has forgotten the object, and, for an object in shared memory, with room
+in the store that was not there before.
+"""
+
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aktis
+import numpy as np
+import pytest
+from aktis.exceptions import ObjectLostError, OwnerDiedError, TaskCancelledError
+
+from tests.support.clients import embedded, run_program
+from tests.support.gates import Gate
+from tests.support.references import Freed, is_known
+from tests.support.sandbox import Sandbox
+
+pytestmark = pytest.mark.xdist_group("references")
+TIMEOUT_S = 30.0
+STORE_BYTES = 64 << 20
+SMALL, LARGE = 16, 30 << 20  # in its owner's process, in shared memory
+NO_ROOM_BESIDE_LARGE = 40 << 20
+Refs = list[Any]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[aktis.Context]:
+    with embedded(num_cpus=2, object_store_memory=STORE_BYTES) as context:
+        yield context
+
+
+@pytest.fixture(params=[SMALL, LARGE], ids=["inline", "stored"])
+def size(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Bytes of the object that the test is about; nothing of it may be left in the store."""
+    yield request.param
+    if request.param == LARGE:
+        assert_room_in_store()
+
+
+def assert_room_in_store() -> None:
+    """Wait until the store has room again; raises ObjectStoreFullError when it does not come."""
+    aktis.put(np.zeros(NO_ROOM_BESIDE_LARGE, np.uint8))
+
+
+def make(size: int) -> Any:
+    return np.full(size, 7, np.uint8)
+
+
+def check(ref: Any, size: int) -> None:
+    value = aktis.get(ref, timeout=TIMEOUT_S)
+    assert (len(value), value[-1]) == (size, 7)
+
+
+class CarriesReferencesError(Exception):
+    """An exception that refers to objects."""
+
+    def __init__(self, refs: Refs) -> None:
+        super().__init__("carries references")
+        self.refs = refs
+
+
+@aktis.remote(num_cpus=0)
+class Keeper:
+    """A process that owns and borrows what it is told to."""
+
+    def __init__(self) -> None:
+        self.kept: Refs = []
+        self.freed: list[Freed] = []
+
+    def make(self, size: int) -> Refs:
+        self.kept = [aktis.put(make(size))]
+        self.freed.append(Freed(self.kept[0]))
+        return self.kept
+
+    def fail(self, refs: Refs, size: int) -> None:
+        own = aktis.put(make(size))
+        self.freed.append(Freed(own))
+        raise CarriesReferencesError([own, *refs])
+
+    def fail_after_an_item(self, size: int) -> Iterator[str]:
+        yield "an item"
+        self.fail([], size)
+
+    def fail_first(self, times: int, size: int) -> int:
+        if len(self.freed) < times:
+            self.fail([], size)
+        return len(self.freed)
+
+    def were_freed(self, first: int | None = None) -> bool:
+        return all(freed.wait() for freed in self.freed[:first])
+
+    def keep(self, refs: Refs) -> None:
+        self.kept.extend(refs)
+
+    def let_go(self) -> None:
+        self.kept.clear()
+
+    def knows(self, object_id: bytes) -> bool:
+        return is_known(object_id)
+
+    def read(self, size: int) -> None:
+        for ref in self.kept:
+            check(ref, size)
+
+    def read_inner(self, size: int) -> None:
+        for outer in self.kept:
+            check(aktis.get(outer)[0], size)
+
+    def pass_on(self, other: Any) -> None:
+        aktis.get(other.keep.remote(self.kept))
+
+    def pickle_to(self, path: Path) -> None:
+        path.write_bytes(pickle.dumps(self.kept))
+
+    def load_from(self, path: Path) -> None:
+        self.kept = pickle.loads(path.read_bytes())
+
+
+def call(method: Any, *arguments: Any) -> Any:
+    return aktis.get(method.remote(*arguments), timeout=TIMEOUT_S)
+
+
+@aktis.remote
+def pass_back(refs: Refs) -> Refs:
+    return refs
+
+
+@aktis.remote
+def read(refs: Refs, size: int) -> None:
+    check(refs[0], size)
+
+
+@aktis.remote(num_cpus=2, max_retries=0)
+def wait_at(gate: Gate, refs: Refs) -> Refs:
+    gate.enter()
+    return refs
+
+
+# ---- where a reference can be ----
+
+
+def test_returned_by_a_task_that_only_borrowed_it(size: int) -> None:
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    back = aktis.get(pass_back.remote([ref]), timeout=TIMEOUT_S)
+    del ref
+    check(back[0], size)
+    assert not freed.is_set
+    del back
+    assert freed.wait()
+
+
+def test_inside_a_returned_object(size: int) -> None:
+    keeper = Keeper.remote()
+    result = keeper.make.remote(size)
+    call(keeper.let_go)
+    refs = aktis.get(result)
+    del result
+    check(refs[0], size)
+    del refs
+    assert call(keeper.were_freed)
+
+
+def test_inside_a_put_object(size: int) -> None:
+    keeper = Keeper.remote()
+    inner = aktis.put(make(size))
+    outer = aktis.put([inner])
+    freed = Freed(inner), Freed(outer)
+    del inner
+    call(keeper.keep, [outer])
+    del outer
+    call(keeper.read_inner, size)
+    assert not any(one.is_set for one in freed)
+    call(keeper.let_go)
+    assert all(one.wait() for one in freed)
+
+
+def test_inside_an_object_put_by_a_borrower(size: int) -> None:
+    @aktis.remote
+    def wrap(refs: Refs) -> Refs:
+        return [aktis.put(refs)]
+
+    inner = aktis.put(make(size))
+    freed = Freed(inner)
+    outer = aktis.get(wrap.remote([inner]), timeout=TIMEOUT_S)
+    del inner
+    check(aktis.get(outer[0])[0], size)
+    assert not freed.is_set
+    del outer
+    assert freed.wait()
+
+
+def test_captured_in_an_actors_state(size: int) -> None:
+    keeper = Keeper.remote()
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    call(keeper.keep, [ref])
+    del ref
+    call(keeper.read, size)
+    assert not freed.is_set
+    call(keeper.let_go)
+    assert freed.wait()
+
+
+def test_captured_in_a_closure(size: int) -> None:
+    @aktis.remote
+    def call_it(function: Any) -> Any:
+        return function()
+
+    def closure_over(ref: Any) -> Any:
+        return lambda: check(ref, size)
+
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    stored = aktis.put(closure_over(ref))
+    argument = call_it.remote(closure_over(ref))
+    del ref
+    aktis.get(argument, timeout=TIMEOUT_S)
+    aktis.get(call_it.remote(stored), timeout=TIMEOUT_S)
+    assert not freed.is_set
+    del stored, argument
+    assert freed.wait()
+
+
+def test_captured_in_a_remote_function_it_lives_as_long_as_that_can_be_called(
+    cluster: aktis.Context, sandbox: Sandbox
+) -> None:
+    program = """
+import sys, aktis
+aktis.init(address=sys.argv[1])
+ref = aktis.put(bytes(int(sys.argv[2])))
+@aktis.remote
+def read():
+    return len(aktis.get(ref))
+first = read.remote()
+del ref
+print(aktis.get(first), aktis.get(read.remote()), aktis.get(aktis.remote(lambda: 1).remote()))
+"""
+    finished = run_program(sandbox, program, cluster["raylet_address"], str(LARGE))
+    assert finished.stdout.split() == [str(LARGE), str(LARGE), "1"], finished.stderr
+    assert_room_in_store()
+
+
+def test_captured_in_a_global(size: int) -> None:
+    kept: dict[str, Refs] = {}
+
+    @aktis.remote(num_cpus=2)
+    def remember(refs: Refs | None) -> int:
+        if refs is not None:
+            kept["global"] = refs
+        elif kept:
+            check(kept.pop("global")[0], size)
+        return os.getpid()
+
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    pid = aktis.get(remember.remote([ref]), timeout=TIMEOUT_S)
+    del ref
+    assert not freed.is_set
+    assert aktis.get(remember.remote(None), timeout=TIMEOUT_S) == pid
+    assert freed.wait()
+
+
+# ---- exceptions ----
+
+
+def references_raised_by(ref: Any) -> Refs:
+    try:
+        aktis.get(ref, timeout=TIMEOUT_S)
+    except CarriesReferencesError as error:
+        return error.refs
+    raise AssertionError("it did not fail")
+
+
+@pytest.mark.parametrize("num_returns", [1, 2])
+def test_captured_in_an_exception(size: int, num_returns: int) -> None:
+    keeper = Keeper.remote()
+    ref = aktis.put(make(SMALL))
+    freed = Freed(ref)
+    results = keeper.fail.options(num_returns=num_returns).remote([ref], size)
+    results = results if num_returns > 1 else [results]
+    del ref
+    while results:
+        own, borrowed = references_raised_by(results.pop())
+        check(own, size)
+        check(borrowed, SMALL)
+        assert not freed.is_set
+        del own, borrowed
+    assert call(keeper.were_freed)
+    assert freed.wait()
+
+
+def test_captured_in_an_exception_that_ends_a_stream(size: int) -> None:
+    keeper = Keeper.remote()
+    stream = keeper.fail_after_an_item.options(num_returns="streaming").remote(size)
+    first, last = stream
+    assert aktis.get(first, timeout=TIMEOUT_S) == "an item"
+    del stream
+    dependent = pass_back.remote(last)
+    check(references_raised_by(last)[0], size)
+    del last
+    check(references_raised_by(dependent)[0], size)
+    del first, dependent
+    assert call(keeper.were_freed)
+
+
+def test_captured_in_an_exception_that_nobody_looks_at(size: int) -> None:
+    keeper = Keeper.remote()
+    failed = keeper.fail.remote([], size)
+    aktis.wait([failed], timeout=TIMEOUT_S)
+    del failed
+    assert call(keeper.were_freed)
+
+
+def test_captured_in_an_exception_that_dependent_tasks_take_over(size: int) -> None:
+    keeper, other = Keeper.remote(), Keeper.remote()
+    failed = keeper.fail.remote([], size)
+    dependent = pass_back.remote(failed)
+    call(other.keep, [failed])
+    depends_there = other.read_inner.remote(size)
+    with pytest.raises(CarriesReferencesError):
+        aktis.get(depends_there, timeout=TIMEOUT_S)
+    del failed, depends_there
+    call(other.let_go)
+    check(references_raised_by(dependent)[0], size)
+    del dependent
+    assert call(keeper.were_freed)
+
+
+def test_captured_in_an_exception_that_a_borrowers_task_takes_over(size: int) -> None:
+    keeper = Keeper.remote()
+
+    @aktis.remote
+    def depend(refs: Refs) -> Refs:
+        return [pass_back.remote(refs[0])]
+
+    failed = keeper.fail.remote([], size)
+    (dependent,) = aktis.get(depend.remote([failed]), timeout=TIMEOUT_S)
+    del failed
+    check(references_raised_by(dependent)[0], size)
+    del dependent
+    assert call(keeper.were_freed)
+
+
+def test_captured_in_exceptions_of_attempts_that_are_repeated(size: int) -> None:
+    """None of them is kept when the task succeeds in the end, and none but the last when it does not."""
+    keeper = Keeper.remote()
+    repeated = keeper.fail_first.options(max_task_retries=3, retry_exceptions=True)
+    result = repeated.remote(2, SMALL)
+    assert aktis.get(result, timeout=TIMEOUT_S) == 2
+    assert call(keeper.were_freed)
+    result = repeated.remote(100, size)
+    check(references_raised_by(result)[0], size)
+    assert call(keeper.were_freed, 5)
+    del result
+    assert call(keeper.were_freed, 6)
+
+
+def test_beside_something_that_cannot_be_pickled(size: int) -> None:
+    @aktis.remote
+    def take(good: Any, bad: Any) -> None: ...
+
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    with pytest.raises(TypeError, match=r"argument 1 of .*take\(\)"):
+        take.remote([ref], threading.Lock())
+    with pytest.raises(TypeError, match=r"\[1\] is the member at fault"):
+        aktis.put([ref, threading.Lock()])
+    del ref
+    assert freed.wait()
+
+
+# ---- ways that a reference can take ----
+
+
+def test_passed_on_by_a_borrower_after_its_task_ended(size: int) -> None:
+    keeper, other = Keeper.remote(), Keeper.remote()
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    call(keeper.keep, [ref])
+    del ref
+    call(keeper.pass_on, other)
+    call(keeper.let_go)
+    call(other.read, size)
+    assert not freed.is_set
+    call(other.let_go)
+    assert freed.wait()
+
+
+def test_sent_twice_by_different_paths(size: int) -> None:
+    keeper, other = Keeper.remote(), Keeper.remote()
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    call(keeper.keep, [ref])
+    direct, passed_on = other.keep.remote([ref]), keeper.pass_on.remote(other)
+    del ref
+    aktis.get([direct, passed_on], timeout=TIMEOUT_S)
+    call(keeper.let_go)
+    call(other.read, size)
+    assert not freed.is_set
+    call(other.let_go)
+    assert freed.wait()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_dropped_while_the_borrowers_registration_is_under_way(again: bool) -> None:
+    """The owner is stopped, so that the registration stays under way for as long as the test wants."""
+    keeper, other = Keeper.remote(), Keeper.remote()
+    pid = call(keeper.__aktis_call__, lambda _: os.getpid())
+    refs = call(keeper.make, SMALL)
+    call(keeper.let_go)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        kept = keep_unacknowledged(other, refs)
+        call(other.let_go)
+        aktis.get(kept, timeout=TIMEOUT_S)  # nothing is left to wait for
+        if again:
+            kept = keep_unacknowledged(other, refs)
+        refs.clear()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    aktis.get(kept, timeout=TIMEOUT_S)
+    if again:
+        call(other.read, SMALL)
+        call(other.let_go)
+    assert call(keeper.were_freed)
+
+
+def keep_unacknowledged(keeper: Any, refs: Refs) -> Any:
+    kept = keeper.keep.remote(refs)
+    assert call(keeper.knows, refs[0].binary())  # answered later than the first call, if that were answered
+    assert not aktis.wait([kept], timeout=0)[0], "it does not wait for its registration"
+    return kept
+
+
+# ---- deaths ----
+
+
+def test_its_owner_dies(size: int) -> None:
+    keeper, other = Keeper.remote(), Keeper.remote()
+    refs = call(keeper.make, size)
+    object_id = refs[0].binary()
+    call(other.keep, refs)
+    aktis.kill(keeper)
+    with pytest.raises(OwnerDiedError):
+        call(other.read, size)
+    with pytest.raises(OwnerDiedError):
+        aktis.get(refs[0], timeout=TIMEOUT_S)
+    freed = Freed(refs[0])
+    refs.clear()
+    assert freed.wait()
+    call(other.let_go)
+    assert not call(other.knows, object_id)
+
+
+def test_its_borrower_dies(size: int) -> None:
+    keeper = Keeper.remote()
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    call(keeper.keep, [ref])
+    del ref
+    call(keeper.read, size)
+    assert not freed.is_set
+    aktis.kill(keeper)
+    assert freed.wait()
+
+
+def test_the_borrower_that_passed_it_on_dies(size: int) -> None:
+    keeper, other = Keeper.remote(), Keeper.remote()
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    call(keeper.keep, [ref])
+    del ref
+    call(keeper.pass_on, other)
+    aktis.kill(keeper)
+    call(other.read, size)
+    call(other.let_go)
+    assert freed.wait()
+
+
+# ---- attempts ----
+
+
+def test_argument_of_a_retried_task(tmp_path: Path, size: int) -> None:
+    @aktis.remote(max_retries=1)
+    def die_once(refs: Refs, marker: Path, size: int) -> None:
+        if not marker.exists():
+            marker.touch()
+            os._exit(1)
+        check(refs[0], size)
+
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    task = die_once.remote([ref], tmp_path / "marker", size)
+    del ref
+    aktis.get(task, timeout=TIMEOUT_S)
+    del task
+    assert freed.wait()
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_argument_of_a_cancelled_task(tmp_path: Path, size: int, running: bool) -> None:
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    with Gate(tmp_path) as gate:
+        blocks = wait_at.remote(gate, [ref] if running else [])
+        gate.wait_entered()
+        task = blocks if running else wait_at.remote(gate, [ref])
+        del ref
+        assert not freed.is_set
+        aktis.cancel(task)
+        with pytest.raises(TaskCancelledError):
+            aktis.get(task, timeout=TIMEOUT_S)
+        del task, blocks
+        assert freed.wait()
+
+
+def test_argument_of_a_stolen_task(tmp_path: Path, size: int) -> None:
+    @aktis.remote
+    def work(refs: Refs, gate: Gate | None, size: int) -> int:
+        if gate is not None:
+            gate.enter()
+        for ref in refs:
+            check(ref, size)
+        return os.getpid()
+
+    aktis.get([work.remote([], None, 0) for _ in range(300)], timeout=TIMEOUT_S)
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    with Gate(tmp_path) as gate:
+        long = work.remote([], gate, 0)
+        short = [work.remote([ref], None, size) for _ in range(20)]
+        gate.wait_entered()
+        del ref
+        pids = set(aktis.get(short, timeout=TIMEOUT_S))
+        del short
+        assert freed.wait()
+        gate.open()
+        assert aktis.get(long, timeout=TIMEOUT_S) not in pids
+
+
+# ---- outside Aktis ----
+
+
+def test_pickled_outside_and_loaded_back(tmp_path: Path, size: int) -> None:
+    keeper, other = Keeper.remote(), Keeper.remote()
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    call(keeper.keep, [ref])
+    del ref
+    call(keeper.pickle_to, tmp_path / "refs")
+    call(keeper.let_go)
+    call(other.load_from, tmp_path / "refs")
+    call(other.read, size)
+    aktis.kill(keeper)  # with it the pickle ceases to count
+    call(other.read, size)
+    assert not freed.is_set
+    call(other.let_go)
+    assert freed.wait()
+
+
+def test_pickled_outside_and_never_loaded(tmp_path: Path, size: int) -> None:
+    keeper = Keeper.remote()
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    call(keeper.keep, [ref])
+    object_id = ref.binary()
+    del ref
+    call(keeper.pickle_to, tmp_path / "refs")
+    call(keeper.let_go)
+    assert call(keeper.knows, object_id)
+    assert not freed.is_set
+    aktis.kill(keeper)
+    assert freed.wait()
+
+
+def test_loaded_after_it_was_freed(tmp_path: Path) -> None:
+    keeper, other = Keeper.remote(), Keeper.remote()
+    refs = call(keeper.make, SMALL)
+    call(other.keep, refs)
+    call(other.pickle_to, tmp_path / "refs")
+    aktis.kill(other)
+    refs.clear()
+    call(keeper.let_go)
+    assert call(keeper.were_freed)
+    late = Keeper.remote()
+    call(late.load_from, tmp_path / "refs")
+    with pytest.raises(ObjectLostError):
+        call(late.read, SMALL)
