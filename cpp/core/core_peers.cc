@@ -149,10 +149,7 @@ void Core::on_peer_closed(wire::Connection& connection, const std::string& reaso
   Guard guard(mutex_);
   const auto known = open_.find(&connection);
   if (known == open_.end()) {
-    guard.unlock();
-    if (closed_) return;
-    ++refused_peers_;
-    wire::log(wire::LogLevel::kWarning, "core", "a connection that never opened was closed: " + reason);
+    if (!closed_) ++refused_peers_;  // wire has logged why
     return;
   }
   const WorkerId worker = known->second;

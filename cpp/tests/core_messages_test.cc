@@ -150,9 +150,9 @@ TEST(MessagesTest, EveryTruncationOfASmallMessageIsRefused) {
   encode_return_release(release, 77);
   encode_give_back(give_back, true, std::span(&task, 1));
   encode_borrow(borrow, object, 5);
-  encode_object_value(value, object, RemoteState::kInline, 16,
-                      OwnedValue::make(ValueKind::kPickle, {}, {})->view(), {});
-  encode_object_value(gone, object, RemoteState::kGone, 0, {}, "freed");
+  const auto owned = OwnedValue::make(ValueKind::kPickle, {}, {});
+  encode_object_value(value, {.id = object, .state = RemoteState::kInline, .value = owned->view()});
+  encode_object_value(gone, {.id = object, .state = RemoteState::kGone, .reason = "freed"});
   EXPECT_TRUE(refused(steal, decode_steal));
   EXPECT_TRUE(refused(cancel, decode_cancel));
   EXPECT_TRUE(refused(get, decode_object_get));
@@ -171,7 +171,8 @@ TEST(MessagesTest, EveryTruncationOfASmallMessageIsRefused) {
 TEST(MessagesTest, AnObjectWhoseValueDoesNotDecodeIsRefused) {
   wire::ByteWriter out;
   const std::byte nonsense[7] = {};
-  encode_object_value(out, ObjectId::of(TaskId::random(), 0), RemoteState::kInline, 7, nonsense, {});
+  encode_object_value(
+      out, {.id = ObjectId::of(TaskId::random(), 0), .state = RemoteState::kInline, .value = nonsense});
   EXPECT_FALSE(decode_object_value(out.view()));
 }
 
