@@ -1,5 +1,6 @@
 """Objects that shared memory has lost: what is computed again, what is not, and what the error says."""
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import aktis
 import numpy as np
 import pytest
+from aktis import _core
 from aktis._runtime import current
 from aktis.exceptions import ObjectLostError, ObjectReconstructionFailedError
 
+from tests.support.control_peer import ControlPeer
 from tests.support.thief import LARGE, Thief, maker, noting, thieving
 
 pytestmark = pytest.mark.xdist_group("lineage")
@@ -184,6 +187,39 @@ def test_a_loss_that_several_find_costs_one_run(shared: Thief) -> None:
     totals = [total.remote(ref), total_of.options(num_cpus=0.5).remote([ref])]
     assert [aktis.get(ref, timeout=TIMEOUT_S).sum(), *aktis.get(totals, timeout=TIMEOUT_S)] == [LARGE] * 3
     assert shared.runs("several") == 2
+
+
+OBJECT_VALUE, OBJECT_LOST = 38, 44  # of cpp/core/messages.h
+IN_SHARED_MEMORY = 1
+
+
+class Borrower:
+    """A process that says to the driver that it misses objects."""
+
+    def __init__(self, shared: Thief) -> None:
+        address = current.require().address
+        self.peer = ControlPeer(address, shared.token, role=_core.ROLE_WORKER)
+
+    def misses(self, ref: Any, copy: int) -> int:
+        """Report a copy; return which one there is afterwards."""
+        self.peer.send_frame(OBJECT_LOST, ref.binary() + struct.pack("<I", copy))
+        answer = self.peer.receive_frame(OBJECT_VALUE, TIMEOUT_S)
+        object_id, state, _, found = struct.unpack("<20sBQI", answer)
+        assert (object_id, state) == (ref.binary(), IN_SHARED_MEMORY)
+        return int(found)
+
+
+def test_a_late_report_about_an_older_copy_changes_nothing(shared: Thief) -> None:
+    ref = maker(shared, "late").remote(1)
+    shared.steal(ref)
+    one, other = Borrower(shared), Borrower(shared)
+    with one.peer, other.peer:
+        assert one.misses(ref, copy=0) == 1
+        assert other.misses(ref, copy=0) == 1
+        assert shared.runs("late") == 2
+        shared.steal(ref)
+        assert other.misses(ref, copy=1) == 2
+        assert shared.runs("late") == 3
 
 
 def test_an_owner_in_a_worker_makes_it_good_for_the_driver(shared: Thief) -> None:

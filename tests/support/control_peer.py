@@ -69,6 +69,13 @@ class ControlPeer:
         self.send_frame(_core.FRAME_CONTROL, message.SerializeToString())
         return self._last_request
 
+    def receive_frame(self, kind: int, timeout_s: float = 20.0) -> bytes:
+        """The payload of the next frame of a kind; those of other kinds are dropped."""
+        while True:
+            came, payload = self._frame(timeout_s)
+            if came == kind:
+                return payload
+
     def receive(self, body: str, timeout_s: float = 20.0) -> Any:
         """The next message of a kind; earlier ones of other kinds are kept."""
         deadline = time.monotonic() + timeout_s

@@ -24,9 +24,8 @@ class Thief:
     def __init__(self, session_dir: str, runs_dir: Path) -> None:
         session = Path(session_dir)
         self.runs_dir = runs_dir
-        self.client = PlasmaClient(
-            f"unix:{session / 'plasma.sock'}", token=(session / "token").read_text().strip()
-        )
+        self.token = (session / "token").read_text().strip()
+        self.client = PlasmaClient(f"unix:{session / 'plasma.sock'}", token=self.token)
         self.client.connect()
 
     def steal(self, *refs: Any) -> None:
