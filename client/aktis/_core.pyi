@@ -222,7 +222,7 @@ class Core:
         """
     def is_ready(self, ref: ObjectRef[Any]) -> bool: ...
     def awaits_owner(self, ref: ObjectRef[Any]) -> bool:
-        """Whether it is not there as far as is known here, and its owner, another process, will say when."""
+        """Whether it does not exist yet, as far as is known, and another process, its owner, will say so."""
     def watch(self, ref: ObjectRef[Any], value: bool = False) -> bool:
         """True when it is ready now; else EVENT_OBJECT_READY comes once. `value`: only what get() returns
         without waiting is ready, and a value in shared memory is fetched."""

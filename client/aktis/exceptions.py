@@ -4,8 +4,7 @@ Each says what happened, to which task, actor or object, and what to do next. Al
 
 Some are part of the interface so that programs can name them in ``except``, and nothing raises them yet:
 ActorHandleNotFoundError, ActorPlacementGroupRemoved, ActorUnschedulableError, AuthenticationError,
-NodeDiedError, ObjectReconstructionFailedError, OutOfDiskError,
-TaskPlacementGroupRemoved and TaskUnschedulableError.
+NodeDiedError, OutOfDiskError, TaskPlacementGroupRemoved and TaskUnschedulableError.
 """
 
 from typing import Any

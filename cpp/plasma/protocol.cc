@@ -15,78 +15,82 @@ std::optional<T> done(const ByteReader& reader, T value) {
   return value;
 }
 
+// What an operation may carry; each uses some of it.
+struct OpFields {
+  SealOp seal;  // or only its id
+  std::uint64_t offset = 0;
+  std::uint64_t used_bytes = 0;
+  std::uint32_t count = 0;
+};
+
+// False: an unknown operation, or one that is cut off.
+bool read_fields(ByteReader& reader, Op op, OpFields& fields) {
+  switch (op) {
+    case Op::kSeal:
+      fields.seal.id = reader.id<ObjectId>();
+      fields.seal.owner = reader.id<WorkerId>();
+      fields.seal.offset = reader.u64();
+      fields.seal.size_bytes = reader.u64();
+      fields.seal.flags = reader.u8();
+      break;
+    case Op::kRelease:
+      fields.offset = reader.u64();
+      fields.count = reader.u32();
+      break;
+    case Op::kDelete:
+    case Op::kGet:
+    case Op::kGetSealed:
+    case Op::kCancelGet:
+      fields.seal.id = reader.id<ObjectId>();
+      break;
+    case Op::kAbort:
+    case Op::kSlabClose:
+    case Op::kCancelCreate:
+    case Op::kSlabTrim:
+      fields.offset = reader.u64();
+      if (op == Op::kSlabTrim) fields.used_bytes = reader.u64();
+      break;
+    default:
+      return false;
+  }
+  return reader.ok();
+}
+
+bool visit(OpVisitor& visitor, Op op, const OpFields& fields) {
+  switch (op) {
+    case Op::kSeal:
+      return visitor.on_seal(fields.seal);
+    case Op::kRelease:
+      return visitor.on_release(fields.offset, fields.count);
+    case Op::kDelete:
+      return visitor.on_delete(fields.seal.id);
+    case Op::kAbort:
+      return visitor.on_abort(fields.offset);
+    case Op::kGet:
+      return visitor.on_get(fields.seal.id);
+    case Op::kGetSealed:
+      return visitor.on_get_sealed(fields.seal.id);
+    case Op::kCancelGet:
+      return visitor.on_cancel_get(fields.seal.id);
+    case Op::kSlabTrim:
+      return visitor.on_slab_trim(fields.offset, fields.used_bytes);
+    case Op::kSlabClose:
+      return visitor.on_slab_close(fields.offset);
+    case Op::kCancelCreate:
+      return visitor.on_cancel_create(fields.offset);
+  }
+  return false;
+}
+
 }  // namespace
 
 OpsResult decode_ops(std::span<const std::byte> payload, OpVisitor& visitor) {
   ByteReader reader(payload);
   while (reader.remaining() > 0) {
     const auto op = static_cast<Op>(reader.u8());
-    SealOp seal;
-    std::uint64_t offset = 0, used_bytes = 0;
-    std::uint32_t count = 0;
-    switch (op) {
-      case Op::kSeal:
-        seal.id = reader.id<ObjectId>();
-        seal.owner = reader.id<WorkerId>();
-        seal.offset = reader.u64();
-        seal.size_bytes = reader.u64();
-        seal.flags = reader.u8();
-        break;
-      case Op::kRelease:
-        offset = reader.u64();
-        count = reader.u32();
-        break;
-      case Op::kDelete:
-      case Op::kGet:
-      case Op::kGetSealed:
-      case Op::kCancelGet:
-        seal.id = reader.id<ObjectId>();
-        break;
-      case Op::kAbort:
-      case Op::kSlabClose:
-      case Op::kCancelCreate:
-      case Op::kSlabTrim:
-        offset = reader.u64();
-        if (op == Op::kSlabTrim) used_bytes = reader.u64();
-        break;
-      default:
-        return OpsResult::kMalformed;
-    }
-    if (!reader.ok()) return OpsResult::kMalformed;
-    bool accepted = false;
-    switch (op) {
-      case Op::kSeal:
-        accepted = visitor.on_seal(seal);
-        break;
-      case Op::kRelease:
-        accepted = visitor.on_release(offset, count);
-        break;
-      case Op::kDelete:
-        accepted = visitor.on_delete(seal.id);
-        break;
-      case Op::kAbort:
-        accepted = visitor.on_abort(offset);
-        break;
-      case Op::kGet:
-        accepted = visitor.on_get(seal.id);
-        break;
-      case Op::kGetSealed:
-        accepted = visitor.on_get_sealed(seal.id);
-        break;
-      case Op::kCancelGet:
-        accepted = visitor.on_cancel_get(seal.id);
-        break;
-      case Op::kSlabTrim:
-        accepted = visitor.on_slab_trim(offset, used_bytes);
-        break;
-      case Op::kSlabClose:
-        accepted = visitor.on_slab_close(offset);
-        break;
-      case Op::kCancelCreate:
-        accepted = visitor.on_cancel_create(offset);
-        break;
-    }
-    if (!accepted) return OpsResult::kRefused;
+    OpFields fields;
+    if (!read_fields(reader, op, fields)) return OpsResult::kMalformed;
+    if (!visit(visitor, op, fields)) return OpsResult::kRefused;
   }
   return OpsResult::kOk;
 }

@@ -70,7 +70,7 @@ class Stuck:
         maker = _core.PlasmaClient(f"unix:{self._root}/plasma.sock", token=token)
         maker.connect()
         self._makers.append(maker)
-        maker.get(ref.binary()).release()  # the seal of a put() may be under way
+        assert maker.get(ref.binary()) is not None  # waits: the seal of a put() may be under way
         maker.delete([ref.binary()])
         maker.create(ref.binary(), LARGE_BYTES)
         return ref

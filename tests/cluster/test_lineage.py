@@ -88,11 +88,13 @@ def test_of_two_results_the_other_may_be_freed(shared: Thief) -> None:
     note = noting(shared, "two")
 
     @aktis.remote(num_returns=3)
-    def two() -> Any:
+    def two() -> tuple[Any, Any, str]:
         note()
         return np.ones(LARGE, np.uint8), np.full(LARGE, 2, np.uint8), "small"
 
-    one, other, small = two.remote()
+    results: Any = two.remote()
+    one, other, small = results
+    del results
     aktis.wait([one, other], num_returns=2, timeout=TIMEOUT_S, fetch_local=False)
     del one, small
     statistics()
@@ -105,13 +107,14 @@ def test_a_run_that_fails_takes_nothing_from_the_result_that_was_not_lost(shared
     note, runs_dir = noting(shared, "flaky"), str(shared.runs_dir)
 
     @aktis.remote(num_returns=2)
-    def flaky() -> Any:
+    def flaky() -> tuple[Any, Any]:
         note()
         if len(list(Path(runs_dir).glob("flaky-*"))) > 1:
             raise ValueError("not again")
         return np.ones(LARGE, np.uint8), np.full(LARGE, 2, np.uint8)
 
-    one, other = flaky.remote()
+    results: Any = flaky.remote()
+    one, other = results
     shared.steal(one)
     with pytest.raises(ValueError, match="not again"):
         aktis.get(one, timeout=TIMEOUT_S)
@@ -132,12 +135,8 @@ def test_small_arguments_that_were_freed_are_kept_for_it(shared: Thief) -> None:
         contents = aktis.get(box[0]) + aktis.get(crate[0])[0]
         return np.full(LARGE, value * factor * contents, np.uint8)
 
-    value, factor, inner, large = (
-        small.remote(2),
-        aktis.put(3),
-        small.remote(5),
-        maker(shared, "boxed").remote(1),
-    )
+    value, factor, inner = small.remote(2), aktis.put(3), small.remote(5)
+    large = maker(shared, "boxed").remote(1)
     box, crate = aktis.put([inner]), aktis.put([large])
     ref = spread.remote(value, box, factor=factor, crates=[crate])
     aktis.wait([ref], timeout=TIMEOUT_S, fetch_local=False)

@@ -316,8 +316,9 @@ def lost_object_error(object_id: bytes, reason: str, why_not: str = "") -> Objec
     """Return the error for an object whose value is gone; ``why_not``: why it cannot be made again."""
     name = object_id.hex()
     if why_not:
-        kind = ObjectLostError if ObjectID(object_id).is_put() else ObjectReconstructionFailedError
-        return kind(name, f"{reason}; {why_not}")
+        text = f"{reason}; {why_not}"
+        is_put = ObjectID(object_id).is_put()
+        return ObjectLostError(name, text) if is_put else ObjectReconstructionFailedError(name, text)
     if "owner" in reason and "died" in reason:
         return OwnerDiedError(name)
     if "freed" in reason:
