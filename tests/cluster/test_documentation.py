@@ -21,8 +21,8 @@ MODULES = (
     "aktis._runtime.decorator",
     "aktis._runtime.objects",
     "aktis._runtime.remote_function",
-    "aktis.runtime_env",
     "aktis.dag",
+    "aktis.runtime_env",
     "aktis.util.actor_pool",
     "aktis.util.check_serialize",
     "aktis.util.completion",
@@ -53,7 +53,7 @@ TOP_FOLDERS = (
 )
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/runtime_env.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/runtime_env.md", "docs/util.md"])
 def test_a_page_runs_from_top_to_bottom(sandbox: Sandbox, page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks

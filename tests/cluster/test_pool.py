@@ -21,8 +21,8 @@ from aktis.util.joblib.backend import SHARED_MIN_BYTES
 from aktis.util.multiprocessing import Pool
 from aktis.util.multiprocessing.dispatch import Pace
 
-from tests.support.clients import embedded
-from tests.support.sandbox import wait_for_exit
+from tests.support.clients import embedded, run_program
+from tests.support.sandbox import Sandbox, wait_for_exit
 
 pytestmark = pytest.mark.xdist_group("pool")
 
@@ -306,6 +306,31 @@ def test_terminate_ends_what_is_under_way() -> None:
         with pytest.raises(RuntimeError, match="terminated"):
             take(timeout=30)
     assert wait_for_exit(process, 20)
+
+
+def test_a_callback_may_terminate_the_pool() -> None:
+    pool = Pool(1)
+    failed = pool.apply_async(refuse_two, (2,), error_callback=lambda _: pool.terminate())
+    waiting = pool.apply_async(square, (3,))
+    failed.wait(30)
+    with pytest.raises(RuntimeError, match="terminated"):
+        waiting.get(30)
+    pool.join()
+
+
+def test_a_pool_that_outlives_the_session_starts_no_other(sandbox: Sandbox) -> None:
+    program = """
+import aktis
+from aktis.util.multiprocessing import Pool
+aktis.init(num_cpus=1)
+pool = Pool(1)
+assert pool.apply(abs, (-1,)) == 1
+aktis.shutdown()
+pool.terminate()
+assert not aktis.is_initialized()
+"""
+    finished = run_program(sandbox, program)
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_a_pool_that_nobody_has_any_more_ends() -> None:

@@ -36,6 +36,7 @@ class Scrapes:
             for sample in family.samples:
                 labels = {key: value for key, value in sample.labels.items() if key != "job_id"}
                 if sample.name.startswith(prefix):
+                    assert sample.labels["job_id"] == aktis.get_runtime_context().get_job_id()
                     found[sample.name + "".join(f" {k}={v}" for k, v in sorted(labels.items()))] = (
                         sample.value
                     )
@@ -69,14 +70,23 @@ def test_what_tasks_and_the_driver_count_is_added_up(scrapes: Scrapes) -> None:
 
 
 def test_what_a_process_measured_just_before_its_end_is_not_lost(scrapes: Scrapes) -> None:
-    @aktis.remote(max_calls=1)
-    def count_and_end() -> int:
-        Counter("short_lived").inc()
-        return os.getpid()
+    @aktis.remote(num_cpus=0)
+    class ShortLived:
+        def count(self) -> int:
+            Counter("short_lived").inc()
+            return os.getpid()
 
-    for pid in aktis.get([count_and_end.remote() for _ in range(3)]):
-        assert wait_for_exit(pid, 20)
-    scrapes.wait_for("aktis_user_short_lived", {"aktis_user_short_lived_total": 3})
+        def leave(self) -> None:
+            Counter("short_lived").inc(10)
+            aktis.exit_actor()
+
+    actors = [ShortLived.remote() for _ in range(4)]
+    pids = aktis.get([actor.count.remote() for actor in actors])
+    ends = [actor.leave.remote() for actor in actors[:2]]
+    del actors  # the others end because nobody has them any more
+    aktis.wait(ends, num_returns=2, timeout=30)
+    assert all(wait_for_exit(pid, 20) for pid in pids)
+    scrapes.wait_for("aktis_user_short_lived", {"aktis_user_short_lived_total": 24})
 
 
 def test_a_gauge_goes_with_its_process_and_a_histogram_stays(scrapes: Scrapes) -> None:

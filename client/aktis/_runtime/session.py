@@ -140,7 +140,7 @@ class Session:
         for kind in (self.errands, self.inquiries, self.callbacks):
             kind.close()
         self.core.flush_events()
-        user_metrics.flush(self)
+        user_metrics.flush_last(self)
         self.service.stop()
         self.core.close()
         self.watchers.close()

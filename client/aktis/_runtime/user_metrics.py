@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aktis._runtime.session import Session
 
 PERIOD_S: Final = 1.0
+LAST_TIMEOUT_S: Final = 1.0
 SERIES_LIMIT: Final = 10_000
 """How many series a batch may have; measurements of more are dropped and counted."""
 
@@ -162,10 +163,28 @@ def announce() -> None:
 
 def flush(session: "Session") -> None:
     """Send what was measured now; a session that is over takes nothing any more."""
-    batch = recorder.take()
+    batch = _taken_by(session)
     if batch is not None:
         with contextlib.suppress(Exception):
             session.control.notify(metric_batch=batch)
+
+
+def flush_last(session: "Session") -> None:
+    """Send what was measured and wait until it has arrived: the process is about to end.
+
+    What is only on its way when a connection breaks can be lost, because the raylet may be writing to it.
+    """
+    batch = _taken_by(session)
+    if batch is not None:
+        with contextlib.suppress(Exception):
+            session.control.call(raylet_pb2.ClientMessage(metric_batch=batch), LAST_TIMEOUT_S)
+
+
+def _taken_by(session: "Session") -> raylet_pb2.MetricBatch | None:
+    batch = recorder.take()
+    if batch is not None:
+        batch.job_id = session.job_id
+    return batch
 
 
 def _begin_anew() -> None:

@@ -40,7 +40,7 @@ def leave(session: "Session", cause: "common_pb2.DeathCause | None", exit_code: 
     from aktis._runtime import user_metrics
 
     with contextlib.suppress(Exception):
-        user_metrics.flush(session)
+        user_metrics.flush_last(session)
         if cause is not None:
             session.control.notify(exiting=raylet_pb2.Exiting(cause=cause))
         session.core.flush_events()

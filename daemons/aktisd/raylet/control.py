@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import grpc
 from aktis import _core
+from aktis._common import ids
 from aktis._common.environments import is_hash
 from aktis._common.logging import get_logger
 from aktis._common.wire import WirePeer
@@ -400,11 +401,16 @@ class Control:
         self._owner.task_events(message)
 
     def _metric_batch(self, session: Session, message: raylet_pb2.MetricBatch, request_id: int) -> None:
-        job_id = session.job_id or self._owner.job_of(session.worker_id)
+        job_id = session.job_id or self._owner.job_of(session.worker_id) or message.job_id
+        if message.job_id != job_id or len(job_id) != ids.JOB_ID_BYTES:
+            raise ProtocolError(
+                f"metrics of job {message.job_id.hex()[:80]}, which is not that of the process"
+            )
         try:
             self._owner.metric_batch(session.worker_id, job_id, message)
         except ValueError as error:
             raise ProtocolError(str(error)) from None
+        self._acknowledge(session, request_id)
 
     def _collect_events(self, session: Session, message: raylet_pb2.CollectEvents, request_id: int) -> None:
         def done() -> None:

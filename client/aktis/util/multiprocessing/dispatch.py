@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aktis
-from aktis.exceptions import ActorDiedError, TaskError
+from aktis.exceptions import ActorDiedError, AktisError, TaskError
 from aktis.util.multiprocessing.worker import PoolWorker
 
 _AHEAD_S: Final = 0.002
@@ -103,6 +103,7 @@ class Dispatcher:
         self._told = False  # of what is in the inbox
         self._idle: deque[_Worker] = deque()
         self._busy: set[_Worker] = set()
+        self._under_way: dict[Job, asyncio.Task[None]] = {}
         self._waiting: deque[Job] = deque()
         self._closed = False
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
@@ -132,8 +133,9 @@ class Dispatcher:
         self._tell(self._terminate)
 
     def join(self) -> None:
-        """Wait for the end."""
-        self._thread.join()
+        """Wait for the end; a callback, which runs on the thread, does not."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def _tell(self, action: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # it has ended
@@ -152,7 +154,10 @@ class Dispatcher:
             for _ in range(self._processes):
                 self._add_worker()
             await self._end
-        self._idle.clear()  # the last handles: the workers end
+        # The last handles: the workers end. A pool that is kept keeps nothing of the session.
+        self._idle.clear()
+        self._busy.clear()
+        del self._new_actor
         self._fail_all(self._waiting)
 
     def _add_worker(self) -> None:
@@ -175,9 +180,14 @@ class Dispatcher:
         if self._end.done():
             return
         self._end.set_result(None)
+        while self._under_way:
+            job, task = self._under_way.popitem()
+            task.cancel()
+            self._call(job.fail, _terminated())
         for worker in (*self._idle, *self._busy):
-            with contextlib.suppress(Exception):  # the session has ended, and its actors with it
-                aktis.kill(worker.actor)
+            if aktis.is_initialized():  # else the actors have ended with the session
+                with contextlib.suppress(AktisError):
+                    aktis.kill(worker.actor)
 
     def _fail_all(self, jobs: deque[Job]) -> None:
         while jobs:
@@ -217,25 +227,25 @@ class Dispatcher:
         worker.jobs_given += 1
         worker.retired = worker.jobs_given == self._max_jobs
         self._busy.add(worker)
-        self._group.create_task(self._finish(worker, job, ref))
+        self._under_way[job] = self._group.create_task(self._finish(worker, job, ref))
 
     async def _finish(self, worker: _Worker, job: Job, ref: Any) -> None:
         try:
             seconds, value = await ref
         except Exception as error:
+            tell, outcome = job.fail, _as_raised(error)
             worker.retired |= isinstance(error, ActorDiedError)
-            self._call(job.fail, _terminated() if self._end.done() else _as_raised(error))
         else:
+            tell, outcome = job.succeed, value
             job.pace.add(seconds)
-            self._call(job.succeed, value)
+        del self._under_way[job]  # before it is told, which may lead to the end of the pool
+        self._call(tell, outcome)
         worker.jobs -= 1
         if not worker.jobs:
             self._busy.remove(worker)
-            if not self._end.done():
-                self._renew(worker)
-        if not self._end.done():
-            self._dispatch()
-            self._end_if_over()
+            self._renew(worker)
+        self._dispatch()
+        self._end_if_over()
 
     def _renew(self, worker: _Worker) -> None:
         if worker.retired:

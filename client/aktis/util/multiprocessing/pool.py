@@ -170,6 +170,7 @@ class Pool:
         """Kill the processes; results that are not there raise RuntimeError."""
         self._running = False
         self._dispatcher.terminate()
+        self._dispatcher.join()
 
     def join(self) -> None:
         """Wait for the end after `close` or `terminate`.
@@ -194,7 +195,7 @@ class Pool:
     def __del__(self) -> None:
         dispatcher = self.__dict__.get("_dispatcher")  # absent when __init__ has raised
         if dispatcher is not None:
-            dispatcher.terminate()
+            dispatcher.terminate()  # without waiting: this may be any thread, the dispatcher's own as well
 
     def __reduce__(self) -> str:
         raise NotImplementedError("a pool cannot be passed to other processes: make one there")
