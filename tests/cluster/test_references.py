@@ -5,29 +5,34 @@ in the store that was not there before.
 """
 
 import os
-import pickle
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aktis
-import numpy as np
 import pytest
 from aktis.exceptions import ObjectLostError, OwnerDiedError, TaskCancelledError
 
 from tests.support.clients import embedded, run_program
 from tests.support.gates import Gate
-from tests.support.references import Freed, is_known
+from tests.support.keepers import (
+    LARGE,
+    SMALL,
+    STORE_BYTES,
+    TIMEOUT_S,
+    Keeper,
+    Refs,
+    assert_room_in_store,
+    call,
+    check,
+    make,
+    pass_back,
+)
+from tests.support.references import Freed
 from tests.support.sandbox import Sandbox
 
 pytestmark = pytest.mark.xdist_group("references")
-TIMEOUT_S = 30.0
-STORE_BYTES = 64 << 20
-SMALL, LARGE = 16, 30 << 20  # in its owner's process, in shared memory
-NO_ROOM_BESIDE_LARGE = 40 << 20
-Refs = list[Any]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,99 +47,6 @@ def size(request: pytest.FixtureRequest) -> Iterator[int]:
     yield request.param
     if request.param == LARGE:
         assert_room_in_store()
-
-
-def assert_room_in_store() -> None:
-    """Wait until the store has room again; raises ObjectStoreFullError when it does not come."""
-    aktis.put(np.zeros(NO_ROOM_BESIDE_LARGE, np.uint8))
-
-
-def make(size: int) -> Any:
-    return np.full(size, 7, np.uint8)
-
-
-def check(ref: Any, size: int) -> None:
-    value = aktis.get(ref, timeout=TIMEOUT_S)
-    assert (len(value), value[-1]) == (size, 7)
-
-
-class CarriesReferencesError(Exception):
-    """An exception that refers to objects."""
-
-    def __init__(self, refs: Refs) -> None:
-        super().__init__("carries references")
-        self.refs = refs
-
-
-@aktis.remote(num_cpus=0)
-class Keeper:
-    """A process that owns and borrows what it is told to."""
-
-    def __init__(self) -> None:
-        self.kept: Refs = []
-        self.freed: list[Freed] = []
-
-    def make(self, size: int) -> Refs:
-        self.kept = [aktis.put(make(size))]
-        self.freed.append(Freed(self.kept[0]))
-        return self.kept
-
-    def fail(self, refs: Refs, size: int) -> None:
-        own = aktis.put(make(size))
-        self.freed.append(Freed(own))
-        raise CarriesReferencesError([own, *refs])
-
-    def fail_after_an_item(self, size: int) -> Iterator[str]:
-        yield "an item"
-        self.fail([], size)
-
-    def fail_first(self, times: int, size: int) -> int:
-        if len(self.freed) < times:
-            self.fail([], size)
-        return len(self.freed)
-
-    def were_freed(self, first: int | None = None) -> bool:
-        return all(freed.wait() for freed in self.freed[:first])
-
-    def keep(self, refs: Refs) -> None:
-        self.kept.extend(refs)
-
-    def let_go(self) -> None:
-        self.kept.clear()
-
-    def knows(self, object_id: bytes) -> bool:
-        return is_known(object_id)
-
-    def read(self, size: int) -> None:
-        for ref in self.kept:
-            check(ref, size)
-
-    def read_inner(self, size: int) -> None:
-        for outer in self.kept:
-            check(aktis.get(outer)[0], size)
-
-    def pass_on(self, other: Any) -> None:
-        aktis.get(other.keep.remote(self.kept))
-
-    def pickle_to(self, path: Path) -> None:
-        path.write_bytes(pickle.dumps(self.kept))
-
-    def load_from(self, path: Path) -> None:
-        self.kept = pickle.loads(path.read_bytes())
-
-
-def call(method: Any, *arguments: Any) -> Any:
-    return aktis.get(method.remote(*arguments), timeout=TIMEOUT_S)
-
-
-@aktis.remote
-def pass_back(refs: Refs) -> Refs:
-    return refs
-
-
-@aktis.remote
-def read(refs: Refs, size: int) -> None:
-    check(refs[0], size)
 
 
 @aktis.remote(num_cpus=2, max_retries=0)
@@ -265,115 +177,6 @@ def test_captured_in_a_global(size: int) -> None:
     del ref
     assert not freed.is_set
     assert aktis.get(remember.remote(None), timeout=TIMEOUT_S) == pid
-    assert freed.wait()
-
-
-# ---- exceptions ----
-
-
-def references_raised_by(ref: Any) -> Refs:
-    try:
-        aktis.get(ref, timeout=TIMEOUT_S)
-    except CarriesReferencesError as error:
-        return error.refs
-    raise AssertionError("it did not fail")
-
-
-@pytest.mark.parametrize("num_returns", [1, 2])
-def test_captured_in_an_exception(size: int, num_returns: int) -> None:
-    keeper = Keeper.remote()
-    ref = aktis.put(make(SMALL))
-    freed = Freed(ref)
-    results = keeper.fail.options(num_returns=num_returns).remote([ref], size)
-    results = results if num_returns > 1 else [results]
-    del ref
-    while results:
-        own, borrowed = references_raised_by(results.pop())
-        check(own, size)
-        check(borrowed, SMALL)
-        assert not freed.is_set
-        del own, borrowed
-    assert call(keeper.were_freed)
-    assert freed.wait()
-
-
-def test_captured_in_an_exception_that_ends_a_stream(size: int) -> None:
-    keeper = Keeper.remote()
-    stream = keeper.fail_after_an_item.options(num_returns="streaming").remote(size)
-    first, last = stream
-    assert aktis.get(first, timeout=TIMEOUT_S) == "an item"
-    del stream
-    dependent = pass_back.remote(last)
-    check(references_raised_by(last)[0], size)
-    del last
-    check(references_raised_by(dependent)[0], size)
-    del first, dependent
-    assert call(keeper.were_freed)
-
-
-def test_captured_in_an_exception_that_nobody_looks_at(size: int) -> None:
-    keeper = Keeper.remote()
-    failed = keeper.fail.remote([], size)
-    aktis.wait([failed], timeout=TIMEOUT_S)
-    del failed
-    assert call(keeper.were_freed)
-
-
-def test_captured_in_an_exception_that_dependent_tasks_take_over(size: int) -> None:
-    keeper, other = Keeper.remote(), Keeper.remote()
-    failed = keeper.fail.remote([], size)
-    dependent = pass_back.remote(failed)
-    call(other.keep, [failed])
-    depends_there = other.read_inner.remote(size)
-    with pytest.raises(CarriesReferencesError):
-        aktis.get(depends_there, timeout=TIMEOUT_S)
-    del failed, depends_there
-    call(other.let_go)
-    check(references_raised_by(dependent)[0], size)
-    del dependent
-    assert call(keeper.were_freed)
-
-
-def test_captured_in_an_exception_that_a_borrowers_task_takes_over(size: int) -> None:
-    keeper = Keeper.remote()
-
-    @aktis.remote
-    def depend(refs: Refs) -> Refs:
-        return [pass_back.remote(refs[0])]
-
-    failed = keeper.fail.remote([], size)
-    (dependent,) = aktis.get(depend.remote([failed]), timeout=TIMEOUT_S)
-    del failed
-    check(references_raised_by(dependent)[0], size)
-    del dependent
-    assert call(keeper.were_freed)
-
-
-def test_captured_in_exceptions_of_attempts_that_are_repeated(size: int) -> None:
-    """None of them is kept when the task succeeds in the end, and none but the last when it does not."""
-    keeper = Keeper.remote()
-    repeated = keeper.fail_first.options(max_task_retries=3, retry_exceptions=True)
-    result = repeated.remote(2, SMALL)
-    assert aktis.get(result, timeout=TIMEOUT_S) == 2
-    assert call(keeper.were_freed)
-    result = repeated.remote(100, size)
-    check(references_raised_by(result)[0], size)
-    assert call(keeper.were_freed, 5)
-    del result
-    assert call(keeper.were_freed, 6)
-
-
-def test_beside_something_that_cannot_be_pickled(size: int) -> None:
-    @aktis.remote
-    def take(good: Any, bad: Any) -> None: ...
-
-    ref = aktis.put(make(size))
-    freed = Freed(ref)
-    with pytest.raises(TypeError, match=r"argument 1 of .*take\(\)"):
-        take.remote([ref], threading.Lock())
-    with pytest.raises(TypeError, match=r"\[1\] is the member at fault"):
-        aktis.put([ref, threading.Lock()])
-    del ref
     assert freed.wait()
 
 
