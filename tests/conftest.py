@@ -12,6 +12,13 @@ settings.register_profile("aktis", deadline=None)
 settings.load_profile("aktis")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Let go of what a test's fixtures gave it: a reference would keep a store mapped that its module ends."""
+    if isinstance(item, pytest.Function):
+        item.funcargs.clear()
+
+
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A private base directory and a mark on every process; the test fails when something is left at its end.

@@ -115,6 +115,10 @@ class Process {
   static std::string args_of(const TaskHandle& task) { return text_of_value(task->message.args); }
   void run(const TaskHandle& task, const Functions& functions) {
     core_->begin_execution(task);
+    running_task = task;
+    struct Done {
+      ~Done() { running_task = nullptr; }
+    } const done;
     std::vector<ResultParts> results(1);
     const auto function = functions.find(task->message.name);
     if (function == functions.end()) {
@@ -130,6 +134,8 @@ class Process {
     core_->finish(task, failed ? TaskStatus::kError : TaskStatus::kOk, std::move(results), {});
     for (const ObjectId& id : std::exchange(results_hold, {})) drop(id);
   }
+  // What the calling thread executes.
+  static inline thread_local TaskHandle running_task;
   // References that a function's result contains: held until the reply counts them.
   static inline thread_local std::vector<ObjectId> results_hold;
 
@@ -154,7 +160,7 @@ class Process {
     shape->finish();
     submission.shape = std::move(shape);
     submission.actor = call.actor;
-    submission.parent = Core::current_task;
+    if (running_task) submission.parent = running_task->message.id;
     for (const ObjectId& id : call.references) {
       submission.arguments.push_back(
           {.position = kKeywordPosition, .keyword = "x", .ref = core_->ref_of(id)});
@@ -170,7 +176,7 @@ class Process {
   }
   WaitFor waiting() {
     return [this](wire::Waiter& waiter, wire::TimePoint deadline) {
-      Core::BlockScope scope(*core_);
+      Core::BlockScope scope(*core_, running_task);
       return core_->wait(waiter, std::min(deadline, soon()), scope);
     };
   }
@@ -180,12 +186,11 @@ class Process {
     core_->attach(group, std::span(&id, 1), 1, true);
     bool done = group.waiter.completed();
     if (!done) {
-      Core::BlockScope scope(*core_);
+      Core::BlockScope scope(*core_, running_task);
       const auto deadline = soon(time);
       while (!done && !ended_ && wire::Clock::now() < deadline) {
         // In one go where nothing can end it, so that a missed wake-up shows.
-        done =
-            core_->wait(group.waiter, Core::executing ? std::min(deadline, soon(kSlice)) : deadline, scope);
+        done = core_->wait(group.waiter, running_task ? std::min(deadline, soon(kSlice)) : deadline, scope);
       }
     }
     core_->detach(group, std::span(&id, 1));
@@ -247,7 +252,7 @@ class Process {
     while (!ended_) {
       if (!takes_events) {
         wire::Waiter nobody;
-        Core::BlockScope scope(*core_);
+        Core::BlockScope scope(*core_, running_task);
         core_->wait(nobody, soon(kSlice), scope);
         continue;
       }
@@ -274,7 +279,10 @@ class Process {
       }
       case EventKind::kObjectLost: {
         const ObjectId object = ObjectId::from_bytes(event.first.data());
-        if (!core_->reconstruct(object)) core_->fail_object(object, bytes_of(event.text));
+        if (const auto problem = core_->reconstruct(object)) {
+          const std::string why = problem->empty() ? event.text : event.text + ": " + *problem;
+          core_->fail_object(object, bytes_of(why));
+        }
         break;
       }
       case EventKind::kLeaseIdle:
@@ -292,7 +300,7 @@ class Process {
         continue;
       }
       if (!ended_) {
-        Core::BlockScope scope(*core_);
+        Core::BlockScope scope(*core_, running_task);
         core_->wait(waiter, soon(), scope);
       }
       core_->detach_group("", waiter);

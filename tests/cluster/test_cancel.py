@@ -44,11 +44,6 @@ class Board:
         return self.seen
 
 
-@pytest.fixture
-def board() -> Any:
-    return Board.remote()
-
-
 @aktis.remote(max_retries=0)
 def busy(board: Any, name: str) -> None:
     """Run until interrupted; say how that went."""
@@ -62,7 +57,8 @@ def busy(board: Any, name: str) -> None:
         raise
 
 
-def test_a_running_task_is_interrupted_and_its_worker_goes_on(board: Any) -> None:
+def test_a_running_task_is_interrupted_and_its_worker_goes_on() -> None:
+    board: Any = Board.remote()
     ref = busy.remote(board, "a")
     aktis.get(board.wait_for.remote("a"))
     aktis.cancel(ref)
@@ -71,7 +67,8 @@ def test_a_running_task_is_interrupted_and_its_worker_goes_on(board: Any) -> Non
     assert "a interrupted" in aktis.get(board.names.remote())
 
 
-def test_a_queued_task_never_runs(board: Any) -> None:
+def test_a_queued_task_never_runs() -> None:
+    board: Any = Board.remote()
     first = busy.remote(board, "first")
     aktis.get(board.wait_for.remote("first"))
     second = busy.remote(board, "second")
@@ -84,7 +81,8 @@ def test_a_queued_task_never_runs(board: Any) -> None:
     assert "second" not in aktis.get(board.names.remote())
 
 
-def test_a_task_that_waits_is_interrupted(board: Any) -> None:
+def test_a_task_that_waits_is_interrupted() -> None:
+    board: Any = Board.remote()
     @aktis.remote
     def wait(board: Any) -> None:
         aktis.get(board.mark.remote("waits"))
@@ -131,7 +129,8 @@ def test_force_kills_the_worker(tmp_path: Path) -> None:
         aktis.get(ref, timeout=30)
 
 
-def test_children_are_cancelled_too(board: Any) -> None:
+def test_children_are_cancelled_too() -> None:
+    board: Any = Board.remote()
     @aktis.remote
     def parent(board: Any) -> None:
         aktis.get(busy.remote(board, "child"))
@@ -176,7 +175,8 @@ def test_coroutines_are_cancelled() -> None:
     assert aktis.get(waiter.was_cancelled.remote()) is True
 
 
-def test_a_plain_actors_call_is_interrupted_and_the_next_one_is_not(board: Any) -> None:
+def test_a_plain_actors_call_is_interrupted_and_the_next_one_is_not() -> None:
+    board: Any = Board.remote()
     @aktis.remote
     class Worker:
         def work(self, board: Any) -> None:
@@ -198,7 +198,8 @@ def test_a_plain_actors_call_is_interrupted_and_the_next_one_is_not(board: Any) 
     assert aktis.get(after) == "fine"
 
 
-def test_what_depends_on_a_cancelled_task_is_cancelled(board: Any) -> None:
+def test_what_depends_on_a_cancelled_task_is_cancelled() -> None:
+    board: Any = Board.remote()
     @aktis.remote
     def use(value: Any) -> Any:
         return value
