@@ -14,7 +14,7 @@ settings.load_profile("aktis")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Let go of what a test's fixtures gave it: a reference would keep a store mapped that its module ends."""
+    """Let go of what fixtures gave a test: a reference would keep a store mapped that its module ends."""
     if isinstance(item, pytest.Function):
         item.funcargs.clear()
 
