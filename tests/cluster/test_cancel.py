@@ -83,6 +83,7 @@ def test_a_queued_task_never_runs() -> None:
 
 def test_a_task_that_waits_is_interrupted() -> None:
     board: Any = Board.remote()
+
     @aktis.remote
     def wait(board: Any) -> None:
         aktis.get(board.mark.remote("waits"))
@@ -131,6 +132,7 @@ def test_force_kills_the_worker(tmp_path: Path) -> None:
 
 def test_children_are_cancelled_too() -> None:
     board: Any = Board.remote()
+
     @aktis.remote
     def parent(board: Any) -> None:
         aktis.get(busy.remote(board, "child"))
@@ -177,6 +179,7 @@ def test_coroutines_are_cancelled() -> None:
 
 def test_a_plain_actors_call_is_interrupted_and_the_next_one_is_not() -> None:
     board: Any = Board.remote()
+
     @aktis.remote
     class Worker:
         def work(self, board: Any) -> None:
@@ -200,6 +203,7 @@ def test_a_plain_actors_call_is_interrupted_and_the_next_one_is_not() -> None:
 
 def test_what_depends_on_a_cancelled_task_is_cancelled() -> None:
     board: Any = Board.remote()
+
     @aktis.remote
     def use(value: Any) -> Any:
         return value
