@@ -490,7 +490,9 @@ class Raylet:
     def registered(self, reply: gcs_pb2.NodeRegistered) -> None:
         """The GCS knows this node."""
         self._cluster_id = reply.cluster_id
+        # A view from before the registration may be queued: it must not take back what that has said.
         self._reported = b""
+        self._send_resources()
         self._log.info("registered_with_gcs", term=reply.term)
 
     def received(self, message: gcs_pb2.NodeDown) -> None:
@@ -556,6 +558,9 @@ class Raylet:
     def _report_resources(self) -> None:
         """At most once per period, and only when the view has changed."""
         self._report_timer = None
+        self._send_resources()
+
+    def _send_resources(self) -> None:
         ledger = self.logic.ledger
         update = gcs_pb2.ResourceUpdate(
             total=common_pb2.Resources(amounts=ledger.total),
