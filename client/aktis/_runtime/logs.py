@@ -1,5 +1,6 @@
 """What workers print, shown by the driver: each line with who said it, coloured on a terminal."""
 
+import contextlib
 import functools
 import sys
 import threading
@@ -40,6 +41,11 @@ class Printer:
 
     def _run(self, step: Callable[[], None], lines: int) -> None:
         def print_it() -> None:
+            # The program may have closed its output: nobody is left to show anything to.
+            with contextlib.suppress(OSError, ValueError):
+                print_what_came()
+
+        def print_what_came() -> None:
             with self._lock:
                 dropped, self._dropped = self._dropped, 0
             if dropped:

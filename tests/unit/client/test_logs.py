@@ -69,3 +69,16 @@ def test_a_reader_that_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyP
     assert lines[0] == "aktis: first"
     assert "aktis: 5 lines were left out" in lines[1]
     assert lines[2:] == [f"aktis: number {number}" for number in range(MAX_QUEUED)]
+
+
+def test_output_that_the_program_has_closed_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    printer = Printer()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", closed)
+        printer.show(raylet_pb2.LogBatch(lines=[raylet_pb2.LogLine(text="out", pid=1)]))
+        printer.close()
+    assert "Traceback" not in capfd.readouterr().err
