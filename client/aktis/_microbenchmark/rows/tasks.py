@@ -68,7 +68,8 @@ def generator(api: Api, clients: int) -> Load:
 
     @api.remote
     def items() -> Any:
-        yield from range(ITEMS_PER_STEP)
+        for number in range(ITEMS_PER_STEP):  # 'yield from' of an iterator fails with a peer
+            yield number
 
     def step() -> None:
         if sum(api.get(ref) for ref in items.remote()) != sum(range(ITEMS_PER_STEP)):
