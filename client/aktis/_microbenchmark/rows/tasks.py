@@ -68,7 +68,7 @@ def generator(api: Api, clients: int) -> Load:
 
     @api.remote
     def items() -> Any:
-        for number in range(ITEMS_PER_STEP):  # 'yield from' of an iterator fails with a peer
+        for number in range(ITEMS_PER_STEP):  # noqa: UP028 ('yield from' fails with a peer)
             yield number
 
     def step() -> None:
