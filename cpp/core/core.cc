@@ -216,9 +216,9 @@ bool Core::wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scop
 }
 
 std::vector<Event> Core::next_events(wire::TimePoint deadline) {
-  auto events = events_.take();
-  if (!events.empty()) return events;
-  baton_.serve(events_.waiter(), deadline);
+  // take() forgets that somebody woke us, maybe for an event of Python's own that came since Python looked:
+  // so whoever was woken looks again and does not wait.
+  if (!events_.waiter().completed()) baton_.serve(events_.waiter(), deadline);
   return events_.take();
 }
 

@@ -489,5 +489,14 @@ TEST_F(LoopbackTest, EverythingAtOnceWhileWorkersDie) {
   EXPECT_EQ(owner->statistic("in_flight_bytes"), 0);
 }
 
+TEST(PolicyThreadTest, IsWokenByWhatCameBeforeItWaits) {
+  CoreConfig config;
+  config.worker = WorkerId::random();
+  Core core(config);
+  core.post_wake();
+  // A wake that was lost would leave it here for ever.
+  EXPECT_TRUE(core.next_events(wire::TimePoint::max()).empty());
+}
+
 }  // namespace
 }  // namespace aktis::core::testing

@@ -31,6 +31,8 @@ CALL_TIMEOUT_S: Final = 30.0
 MAX_CALL_TIMEOUT_S: Final = 3600.0
 ASK_DEATH_TIMEOUT_S: Final = 2.0
 COLLECT_TIMEOUT_S: Final = 1.0
+LAST_WORDS_TIMEOUT_S: Final = 0.5
+"""How long a dead process's connection may stay open: something that it forked can have inherited it."""
 
 Message = raylet_pb2.ClientMessage
 Reply = raylet_pb2.RayletMessage
@@ -71,6 +73,14 @@ class Session:
     job_id: bytes = b""
     wants_logs: bool = False
     classes: set[int] = field(default_factory=set)
+    closing: list[Callable[[], None]] = field(default_factory=list)
+    """What is to be done once everything that it sent has been heard."""
+
+    def heard_out(self) -> None:
+        """Nothing more comes."""
+        actions, self.closing = self.closing, []
+        for action in actions:
+            action()
 
     def send_message(self, message: Reply) -> None:
         """Queue one message; a peer that does not read is closed by the transport."""
@@ -223,12 +233,22 @@ class Control:
             del self._drivers[session.job_id]
             self._owner.driver_gone(session)
         self._owner.metrics_end(session.worker_id, session.job_id)
+        session.heard_out()
 
     # ---- the raylet's side ----
 
     def session(self, worker_id: bytes) -> Session | None:
         """A connected process."""
         return self._by_id.get(worker_id)
+
+    def hear_out(self, worker_id: bytes, action: Callable[[], None]) -> None:
+        """Do something once all that a dead process had sent is handled: it may have said why it ends."""
+        session = self._by_id.get(worker_id)
+        if session is None:
+            action()
+            return
+        session.closing.append(action)
+        self._owner.call_later(LAST_WORDS_TIMEOUT_S, session.heard_out)
 
     def has_driver(self, job_id: bytes) -> bool:
         """Whether the driver of a job is connected here."""

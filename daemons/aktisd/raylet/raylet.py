@@ -318,7 +318,8 @@ class Raylet:
         if stdout_path:
             self._tail.finish(stdout_path, stderr_path)
             self._keep_logs(stdout_path, stderr_path)
-        self.submit(m.WorkerDied(ended.token, seen))
+        worker_id = worker.worker_id if worker is not None else b""
+        self.control.hear_out(worker_id, lambda: self.submit(m.WorkerDied(ended.token, seen)))
 
     def _keep_logs(self, *paths: str) -> None:
         for path in paths:
