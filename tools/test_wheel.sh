@@ -27,7 +27,7 @@ trap '"$bin/aktis" stop > /dev/null; rm -rf "$XDG_RUNTIME_DIR"' EXIT
 "$bin/aktis" start --head --port 0 --num-cpus 1 --object-store-memory "64 MiB" > /dev/null
 "$bin/aktis" status | grep -q ALIVE
 "$bin/python" - "$bin" <<'PROGRAM'
-import importlib.metadata, sys
+import importlib.metadata, importlib.resources, sys
 import aktis
 
 @aktis.remote
@@ -38,5 +38,7 @@ with aktis.init(address="auto"):
     own, of_worker = aktis.__file__, aktis.get(where.remote())
 prefix = sys.argv[1].removesuffix("bin")
 assert own == of_worker and own.startswith(prefix), (own, of_worker)
+for name in ("py.typed", "_core.pyi"):  # type checkers look for them
+    assert importlib.resources.files(aktis).joinpath(name).is_file(), name
 assert aktis.__version__ == importlib.metadata.version("aktis")
 PROGRAM

@@ -36,6 +36,7 @@ MODULES = (
     "aktis.util.progress",
     "aktis.util.queue",
     "aktis.util.serialization",
+    "aktis.util.typed",
 )
 
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

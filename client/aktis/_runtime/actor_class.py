@@ -18,6 +18,9 @@ from aktis._runtime.signatures import CallCheck
 from aktis.exceptions import ActorAlreadyExistsError, AktisError
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from aktis._runtime.option_types import ActorOptions
     from aktis._runtime.session import Session
     from aktis.dag.class_node import ClassNode
 
@@ -97,7 +100,7 @@ class ActorClass(Generic[T]):
             self._create_when_ready(session, actor_id, args, kwargs, parent)
         return handle
 
-    def options(self, **options: Any) -> "ActorClass[T]":
+    def options(self, **options: "Unpack[ActorOptions]") -> "ActorClass[T]":
         """Return the same class with other options.
 
         Raises:
@@ -123,9 +126,13 @@ class ActorClass(Generic[T]):
         """Return the names of the methods that a handle has."""
         return frozenset(self._shape.methods)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        name = self._class.__qualname__
-        raise TypeError(f"actors cannot be made by a direct call: use {name}.remote() instead of {name}()")
+    if not TYPE_CHECKING:  # type checkers say so themselves
+
+        def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+            name = self._class.__qualname__
+            raise TypeError(
+                f"actors cannot be made by a direct call: use {name}.remote() instead of {name}()"
+            )
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
         raise TypeError(

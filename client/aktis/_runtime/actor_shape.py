@@ -8,11 +8,19 @@ import inspect
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from aktis._runtime.options import DEFAULT_ASYNC_CONCURRENCY, METHOD_OPTIONS, check_options, returns_of
 from aktis._runtime.pickling import dumps
 from aktis._runtime.signatures import CallCheck
+from aktis._runtime.typed import ManyOfClass, MethodOfClass
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from aktis._core import ObjectRef
+    from aktis._runtime.generators import DynamicObjectRefGenerator
+    from aktis._runtime.option_types import MethodOptions
 
 METHOD_ATTRIBUTE: Final = "__aktis_method__"
 
@@ -22,13 +30,50 @@ CALL_NAMES: Final = frozenset({"__aktis_call__", "__ray_call__"})
 TERMINATE_NAMES: Final = frozenset({"__aktis_terminate__", "__ray_terminate__"})
 SPECIAL_NAMES: Final = READY_NAMES | CALL_NAMES | TERMINATE_NAMES
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
+Out_co = TypeVar("Out_co", covariant=True)
 
 
-def method(**options: Any) -> Callable[[F], F]:
-    """Set options of one method of an actor class.
+class MethodDecorator(Protocol):
+    """What ``method(name=...)`` returns."""
+
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> MethodOfClass[P, R]:
+        """Keep the options with the method."""
+
+
+class SeveralReturns(Protocol[Out_co]):
+    """What ``method(num_returns=2)`` returns."""
+
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> ManyOfClass[P, R, Out_co]:
+        """Keep the options with the method."""
+
+
+@overload
+def method(function: Callable[Concatenate[Any, P], R], /) -> MethodOfClass[P, R]: ...
+@overload
+def method(  # type: ignore[overload-overlap]
+    *, num_returns: Literal[1, "streaming"] | None = ..., **options: "Unpack[MethodOptions]"
+) -> MethodDecorator: ...
+@overload
+def method(  # type: ignore[overload-overlap]
+    *, num_returns: Literal[0], **options: "Unpack[MethodOptions]"
+) -> SeveralReturns[None]: ...
+@overload
+def method(
+    *, num_returns: Literal["dynamic"], **options: "Unpack[MethodOptions]"
+) -> "SeveralReturns[ObjectRef[DynamicObjectRefGenerator[Any]]]": ...
+@overload
+def method(
+    *, num_returns: int, **options: "Unpack[MethodOptions]"
+) -> "SeveralReturns[list[ObjectRef[Any]]]": ...
+def method(*functions: Any, **options: Any) -> Any:
+    """Set options of one method of an actor class, and let type checkers know the method.
+
+    Used as ``@method`` or as ``@method(num_returns=2)``; see `aktis.util.typed_handle` for the former.
 
     Args:
+        functions: The method.
         options: ``num_returns``, ``max_task_retries``, ``retry_exceptions``, ``concurrency_group``, ``name``.
 
     Raises:
@@ -43,13 +88,15 @@ def method(**options: Any) -> Callable[[F], F]:
         >>> aktis.get(Splitter.remote().split.remote((1, 2)))
         [1, 2]
     """
+    if functions and (options or len(functions) > 1 or not callable(functions[0])):
+        raise TypeError("method() is used as @method, or as @method(option=value, ...)")
     checked = check_options(METHOD_OPTIONS, "actor methods", options)
 
-    def annotate(function: F) -> F:
+    def annotate(function: Any) -> Any:
         setattr(function, METHOD_ATTRIBUTE, checked)
         return function
 
-    return annotate
+    return annotate(functions[0]) if functions else annotate
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,25 @@
 """``@aktis.remote``: with and without options, on functions and on classes."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from aktis._runtime.actor_class import ActorClass
 from aktis._runtime.options import ACTOR_OPTIONS, TASK_OPTIONS
 from aktis._runtime.remote_function import RemoteFunction
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from aktis._core import ObjectRef
+    from aktis._runtime.generators import DynamicObjectRefGenerator
+    from aktis._runtime.option_types import DecoratorOptions, TaskOptions
+    from aktis._runtime.typed import FunctionReturning
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+Out_co = TypeVar("Out_co", covariant=True)
 
 
 class RemoteDecorator(Protocol):
@@ -22,12 +31,40 @@ class RemoteDecorator(Protocol):
     def __call__(self, target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 
 
+class DynamicDecorator(Protocol):
+    """What ``remote(num_returns="dynamic")`` returns."""
+
+    def __call__(
+        self, target: Callable[P, Iterator[T]], /
+    ) -> "FunctionReturning[P, ObjectRef[DynamicObjectRefGenerator[T]]]":
+        """Make a function remote."""
+
+
+class SeveralDecorator(Protocol[Out_co]):
+    """What ``remote(num_returns=2)`` returns."""
+
+    def __call__(self, target: Callable[P, Any], /) -> "FunctionReturning[P, Out_co]":
+        """Make a function remote."""
+
+
 @overload
 def remote(target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
 @overload
 def remote(target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 @overload
-def remote(**options: Any) -> RemoteDecorator: ...
+def remote(
+    *, num_returns: Literal[1, "streaming"] | None = ..., **options: "Unpack[DecoratorOptions]"
+) -> RemoteDecorator: ...
+@overload
+def remote(*, num_returns: Literal["dynamic"], **options: "Unpack[TaskOptions]") -> DynamicDecorator: ...
+@overload
+def remote(  # type: ignore[overload-overlap]
+    *, num_returns: Literal[0], **options: "Unpack[TaskOptions]"
+) -> SeveralDecorator[None]: ...
+@overload
+def remote(
+    *, num_returns: int, **options: "Unpack[TaskOptions]"
+) -> "SeveralDecorator[list[ObjectRef[Any]]]": ...
 def remote(*targets: Any, **options: Any) -> Any:
     """Make a function run as tasks, or the instances of a class as actors.
 

@@ -10,6 +10,8 @@ from aktis._runtime.generators import ObjectRefGenerator
 from aktis.exceptions import GetTimeoutError
 
 T = TypeVar("T")
+U = TypeVar("U")
+V = TypeVar("V")
 W = TypeVar("W", bound=ObjectRef[Any] | ObjectRefGenerator[Any])
 
 _FOREVER_S = -1.0
@@ -17,6 +19,12 @@ _FOREVER_S = -1.0
 
 @overload
 def get(refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
+@overload
+def get(refs: tuple[ObjectRef[T], ObjectRef[U]], *, timeout: float | None = None) -> list[T | U]: ...
+@overload
+def get(
+    refs: tuple[ObjectRef[T], ObjectRef[U], ObjectRef[V]], *, timeout: float | None = None
+) -> list[T | U | V]: ...
 @overload
 def get(refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
 @overload

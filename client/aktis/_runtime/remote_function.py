@@ -2,17 +2,23 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, Never, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from aktis import _core
-from aktis._core import ObjectRef, TaskTemplate
+from aktis._core import TaskTemplate
 from aktis._runtime import current, generators
 from aktis._runtime.options import TASK_OPTIONS, check_options, demand, returns_of
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
 from aktis._runtime.signatures import CallCheck
+from aktis._runtime.typed import call_of_function
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from aktis._core import ObjectRef
+    from aktis._runtime.option_types import TaskOptions
     from aktis._runtime.session import Session
+    from aktis._runtime.typed import FunctionReturning
     from aktis.dag.function_node import FunctionNode
 
 P = ParamSpec("P")
@@ -52,19 +58,7 @@ class RemoteFunction(Generic[P, R]):
         self._submit: Callable[..., Any] = _never
         self._template: TaskTemplate | None = None
 
-    # A function that never returns would be taken for one that returns an iterator.
-    @overload
-    def remote(  # type: ignore[overload-overlap]
-        self: "RemoteFunction[P, Never]", *args: P.args, **kwargs: P.kwargs
-    ) -> ObjectRef[Never]: ...
-    @overload
-    def remote(  # type: ignore[overload-overlap]
-        self: "RemoteFunction[P, Iterator[T]]", *args: P.args, **kwargs: P.kwargs
-    ) -> generators.ObjectRefGenerator[T]: ...
-    @overload
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
-    @overload
-    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
+    @call_of_function
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function as a task; return a reference to its result at once.
 
@@ -88,7 +82,33 @@ class RemoteFunction(Generic[P, R]):
         except NotPicklableError as error:
             raise unpicklable_arguments(_name_of(self._function), args, kwargs, error) from error
 
-    def options(self, **options: Any) -> "RemoteFunction[P, R]":
+    @overload
+    def options(  # type: ignore[overload-overlap]
+        self, *, num_returns: Literal[1] | None = ..., **options: "Unpack[TaskOptions]"
+    ) -> "RemoteFunction[P, R]": ...
+    @overload
+    def options(
+        self: "RemoteFunction[P, Iterator[T]]",
+        *,
+        num_returns: Literal["streaming"],
+        **options: "Unpack[TaskOptions]",
+    ) -> "RemoteFunction[P, Iterator[T]]": ...
+    @overload
+    def options(
+        self: "RemoteFunction[P, Iterator[T]]",
+        *,
+        num_returns: Literal["dynamic"],
+        **options: "Unpack[TaskOptions]",
+    ) -> "FunctionReturning[P, ObjectRef[generators.DynamicObjectRefGenerator[T]]]": ...
+    @overload
+    def options(  # type: ignore[overload-overlap]
+        self, *, num_returns: Literal[0], **options: "Unpack[TaskOptions]"
+    ) -> "FunctionReturning[P, None]": ...
+    @overload
+    def options(
+        self, *, num_returns: int, **options: "Unpack[TaskOptions]"
+    ) -> "FunctionReturning[P, list[ObjectRef[Any]]]": ...
+    def options(self, **options: Any) -> Any:
         """Return the same function with other options.
 
         Raises:
@@ -109,11 +129,13 @@ class RemoteFunction(Generic[P, R]):
             check.check(args, kwargs)
         return FunctionNode(self, args, kwargs, self._options)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        name = _name_of(self._function)
-        raise TypeError(
-            f"remote functions cannot be called directly: use {name}.remote() instead of {name}()"
-        )
+    if not TYPE_CHECKING:  # type checkers say so themselves
+
+        def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+            name = _name_of(self._function)
+            raise TypeError(
+                f"remote functions cannot be called directly: use {name}.remote() instead of {name}()"
+            )
 
     def _bind(self) -> None:
         """Export the function to the session's cluster and make the template that its calls share."""

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from aktis.util.named_actors import list_named_actors
     from aktis.util.node import get_node_instance_id, get_node_ip_address
     from aktis.util.serialization import deregister_serializer, register_serializer
+    from aktis.util.typed import as_argument, typed_handle
 
 _HOME = {
     "ActorPool": "actor_pool",
+    "as_argument": "typed",
     "as_completed": "completion",
     "deregister_serializer": "serialization",
     "disable_log_once_globally": "debug",
@@ -28,11 +30,13 @@ _HOME = {
     "log_once": "debug",
     "map_unordered": "completion",
     "register_serializer": "serialization",
+    "typed_handle": "typed",
 }
 _MODULES = ("joblib", "metrics", "multiprocessing", "profiling", "progress", "queue")
 
 __all__ = [
     "ActorPool",
+    "as_argument",
     "as_completed",
     "deregister_serializer",
     "disable_log_once_globally",
@@ -44,6 +48,7 @@ __all__ = [
     "log_once",
     "map_unordered",
     "register_serializer",
+    "typed_handle",
 ]
 
 
