@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 EVENT_STOP: Final = -1
 EVENT_HANDLE_DROPPED: Final = -2
 EVENT_MAY_RETRY: Final = -3
+EVENT_RUN: Final = -4
 
 session: "Session | None" = None
 """Set and cleared by `aktis._runtime.lifecycle` only."""

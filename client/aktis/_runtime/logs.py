@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import sys
 import threading
 import zlib
@@ -26,6 +27,8 @@ class Printer:
         self._errands = Errands("print", max_threads=1, max_queued=MAX_QUEUED)
         self._lock = threading.Lock()
         self._dropped = 0
+        self.shows_workers = False
+        """Whether the raylet sends what workers print."""
 
     def show(self, batch: raylet_pb2.LogBatch) -> None:
         """Show what workers printed."""
@@ -73,7 +76,7 @@ def format_line(line: raylet_pb2.LogLine, colour: bool) -> str:
         # One colour per process, the same in every run of the same pid.
         code = 31 if line.is_stderr else _COLOURS[zlib.crc32(str(line.pid).encode()) % len(_COLOURS)]
         prefix = f"\x1b[{code}m{prefix}\x1b[0m"
-    repeated = f" [repeated {line.repeats} times]" if line.repeats > 1 else ""
+    repeated = f" [repeated {line.repeats}x across cluster]" if line.repeats > 1 else ""
     return f"{prefix} {line.text}{repeated}"
 
 
@@ -91,4 +94,5 @@ def print_batch(batch: raylet_pb2.LogBatch) -> None:
 
 
 def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty()
+    """Whether colours can be shown and are wanted (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")

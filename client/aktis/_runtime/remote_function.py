@@ -50,7 +50,7 @@ class RemoteFunction(Generic[P, R]):
         self._options = check_options(TASK_OPTIONS, "tasks", options)
         self._check = CallCheck(function, _name_of(function))
         self.unbind()
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
 
     def unbind(self) -> None:
         """Forget the session for which the template and the submission hold; the next call makes new ones."""

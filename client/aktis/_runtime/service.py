@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aktis import _core
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
 from aktis._runtime.causes import describe_death, setup_failure
-from aktis._runtime.current import EVENT_HANDLE_DROPPED, EVENT_MAY_RETRY, EVENT_STOP
+from aktis._runtime.current import EVENT_HANDLE_DROPPED, EVENT_MAY_RETRY, EVENT_RUN, EVENT_STOP
 from aktis._runtime.errors import decode_error, encode_error
 from aktis._runtime.ids import ObjectID
 from aktis._runtime.leases import Instruction, LeasePolicy, Request, Return, Warn
@@ -82,6 +82,7 @@ class Service:
             _core.EVENT_PLASMA_LOST: lambda reason: self._complain(f"the object store is gone: {reason}"),
             EVENT_HANDLE_DROPPED: self._handle_dropped,
             EVENT_MAY_RETRY: self._decide,
+            EVENT_RUN: lambda step: step(),
         }
 
     def start(self) -> None:

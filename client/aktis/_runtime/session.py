@@ -3,8 +3,10 @@
 Everything that a driver or a worker needs, and how a driver gets it.
 """
 
+import contextlib
 import os
 import sys
+import threading
 import weakref
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,6 +17,7 @@ from aktis._proto import common_pb2, raylet_pb2
 from aktis._runtime import user_metrics
 from aktis._runtime.actor_directory import ActorDirectory
 from aktis._runtime.control import Control, ControlError
+from aktis._runtime.current import EVENT_RUN
 from aktis._runtime.environments.store import EnvironmentStore
 from aktis._runtime.errands import Errands
 from aktis._runtime.functions import FunctionStore
@@ -29,6 +32,7 @@ from aktis.exceptions import AktisError
 CONNECT_TIMEOUT_S: Final = 10.0
 REGISTER_TIMEOUT_S: Final = 30.0
 ERRANDS_TIMEOUT_S: Final = 2.0
+OUTPUT_TIMEOUT_S: Final = 2.0
 
 
 class Bound(Protocol):
@@ -137,6 +141,8 @@ class Session:
 
     def close(self) -> None:
         """Close every connection; waits of other threads end with an error. Then end an embedded cluster."""
+        if self.printer.shows_workers:
+            self._await_output()
         for kind in (self.errands, self.inquiries, self.callbacks):
             kind.close()
         self.core.flush_events()
@@ -151,6 +157,16 @@ class Session:
         self.printer.close()
         if self.cluster is not None:
             self.cluster.shutdown()
+
+    def _await_output(self) -> None:
+        """Hand what workers have printed until now to the printer; what does not come in time is left out."""
+        message = raylet_pb2.ClientMessage(finish_output=raylet_pb2.FinishOutput())
+        with contextlib.suppress(AktisError):
+            self.control.call(message, OUTPUT_TIMEOUT_S)
+            # Events are handled in the order in which they came: after this one the output is on its way.
+            handled = threading.Event()
+            self.core.post_event((EVENT_RUN, handled.set))
+            handled.wait(OUTPUT_TIMEOUT_S)
 
 
 def connect_driver(
@@ -182,6 +198,7 @@ def connect_driver(
         session.job = JobConfig.of_this_process(registered.job.namespace)
         if log_to_driver:
             session.service.on_control["log_batch"] = session.printer.show
+            session.printer.shows_workers = True
         session.control.notify(subscribe=raylet_pb2.Subscribe(channel="errors"))
         session.environments.begin(runtime_env)
     except BaseException:

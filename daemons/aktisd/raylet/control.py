@@ -117,6 +117,9 @@ class ControlOwner(Protocol):
     def children_forked(self, message: raylet_pb2.TemplateForked) -> None:
         """The template reports new workers."""
 
+    def finish_output(self, job_id: bytes) -> None:
+        """Send a job's driver all that its workers have printed."""
+
     def children_exited(self, message: raylet_pb2.TemplateChildExited) -> None:
         """The template reports dead workers."""
 
@@ -186,6 +189,7 @@ class Control:
             "template_forked": (template, self._template_forked),
             "template_child_exited": (template, self._template_child_exited),
             "driver_logs": (driver, self._driver_logs),
+            "finish_output": (driver, self._finish_output),
             "want_environment": (any_client, self._want_environment),
         }
 
@@ -254,10 +258,12 @@ class Control:
         """Whether the driver of a job is connected here."""
         return job_id in self._drivers
 
-    def log_reader(self, job_id: bytes) -> Session | None:
-        """The driver of a job if it is connected and wants its workers' output."""
+    def log_reader(self, job_id: bytes) -> Callable[[raylet_pb2.LogBatch], None] | None:
+        """How to send a job's driver its workers' output, if it is connected and wants that."""
         session = self._drivers.get(job_id)
-        return session if session is not None and session.wants_logs else None
+        if session is None or not session.wants_logs:
+            return None
+        return lambda batch: session.send_message(Reply(log_batch=batch))
 
     def worker_ids(self) -> list[bytes]:
         """Every driver and worker that is connected."""
@@ -493,6 +499,10 @@ class Control:
 
     def _driver_logs(self, session: Session, message: raylet_pb2.DriverLogs, request_id: int) -> None:
         session.wants_logs = message.enabled
+
+    def _finish_output(self, session: Session, message: raylet_pb2.FinishOutput, request_id: int) -> None:
+        self._owner.finish_output(session.job_id)
+        self._acknowledge(session, request_id)
 
 
 def _environment(name: str) -> str:

@@ -84,18 +84,17 @@ class LogLines:
         ends = [next(iter(job.recent.values())).until for job in self._jobs.values() if job.recent]
         return min(ends, default=None)
 
+    def end_windows(self, job_id: bytes, now: float) -> None:
+        """Repeats are not waited for any longer: what there were is said by the next ``take``."""
+        job = self._jobs.get(job_id)
+        for key in list(job.recent) if job is not None else ():
+            self._end_window(job, key, now)
+
     def forget(self, job_id: bytes) -> None:
         """The job's driver is gone."""
         self._jobs.pop(job_id, None)
 
     def _add_one(self, job: _JobLines, source: LineSource, text: str, now: float) -> None:
-        key = (text, source.is_stderr)
-        repeated = job.recent.get(key)
-        if repeated is not None and now < repeated.until:
-            repeated.count += 1
-            return
-        if repeated is not None:
-            self._end_window(job, key, now)
         line = LogLine(
             text=text,
             is_stderr=source.is_stderr,
@@ -104,6 +103,14 @@ class LogLines:
             label=source.label,
             repeats=1,
         )
+        key = (text, source.is_stderr)
+        repeated = job.recent.get(key)
+        if repeated is not None and now < repeated.until:
+            repeated.line = line  # the last one speaks for all
+            repeated.count += 1
+            return
+        if repeated is not None:
+            self._end_window(job, key, now)
         self._emit(job, line, now)
         if self._window_s > 0:
             job.recent[key] = _Repeated(line, now + self._window_s)

@@ -1,5 +1,8 @@
 """Follows the files that workers print to, by inotify, and rotates them by size. Belongs to the loop.
 
+A carriage return begins a line anew, as on a terminal, and what it overwrites is not passed on. A line that
+is rewritten without ever ending, a progress bar, is passed on as it is every ``REWRITTEN_S``.
+
 Workers write to their own files, not to pipes of the raylet: a raylet that is slow or restarts never blocks
 or kills them. One watch on the directory tells which files grew; after each round the watch rests for
 ``REST_S``, so that a worker that prints in a loop costs a bounded number of reads per second.
@@ -10,7 +13,7 @@ import ctypes
 import os
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +23,7 @@ from aktis._common.logging import get_logger
 REST_S: Final = 0.02
 READ_LIMIT_BYTES: Final = 256 * 1024
 """Of one file in one round; the rest comes in the next."""
+REWRITTEN_S: Final = 1.0
 MAX_PARTIAL_BYTES: Final = 64 * 1024
 """A line without an end is passed on in pieces of this size."""
 _IN_MODIFY: Final = 0x2
@@ -36,6 +40,9 @@ class _Followed:
     fd: int
     offset: int = 0
     partial: bytes = b""
+    shown: str = ""
+    """What was passed on of the line that is being rewritten."""
+    shown_at: float = float("-inf")
 
 
 class LogTail:
@@ -77,11 +84,23 @@ class LogTail:
             self._dirty.pop(followed.path.name, None)
             while self._read(followed):
                 pass
-            if followed.partial:
-                self._on_lines(
-                    followed.token, followed.is_stderr, [followed.partial.decode("utf-8", "replace")]
-                )
+            self._end_partial(followed)
             os.close(followed.fd)
+
+    def read_now(self, tokens: Set[int]) -> None:
+        """Pass on at once what some workers have written until now."""
+        for followed in self._files.values():
+            if followed.token in tokens:
+                size_bytes = os.fstat(followed.fd).st_size
+                while followed.offset < size_bytes and self._read(followed):
+                    pass
+
+    def catch_up(self, tokens: Set[int]) -> None:
+        """The same, and lines without an end as they are."""
+        self.read_now(tokens)
+        for followed in self._files.values():
+            if followed.token in tokens:
+                self._end_partial(followed)
 
     def close(self) -> None:
         """Stop following everything."""
@@ -132,17 +151,41 @@ class LogTail:
             return False
         followed.offset += len(data)
         *lines, followed.partial = (followed.partial + data).split(b"\n")
-        if len(followed.partial) > MAX_PARTIAL_BYTES:
-            lines.append(followed.partial)
-            followed.partial = b""
-        if lines:
-            texts = [line.rstrip(b"\r").decode("utf-8", "replace") for line in lines]
+        texts = [_visible(line) for line in lines]
+        if texts:
+            if followed.shown == texts[0]:
+                del texts[0]
+            followed.shown = ""
+        self._look_at_partial(followed, texts)
+        if texts:
             self._on_lines(followed.token, followed.is_stderr, texts)
         if len(data) == READ_LIMIT_BYTES:
             return True
         if followed.offset >= self._rotate_bytes:
             self._rotate(followed)
         return False
+
+    def _look_at_partial(self, followed: _Followed, texts: list[str]) -> None:
+        """Add to ``texts`` what is to be seen of a line that has no end yet."""
+        before, rewritten, last = followed.partial.rpartition(b"\r")
+        if rewritten and before and last:
+            followed.partial = b"\r" + last  # what it has overwritten will not be seen any more
+        if len(followed.partial) > MAX_PARTIAL_BYTES:
+            texts.append(_visible(followed.partial))
+            followed.partial = b""
+        now = self._loop.time()
+        if rewritten and followed.partial and now >= followed.shown_at + REWRITTEN_S:
+            text = _visible(followed.partial)
+            if text and text != followed.shown:
+                texts.append(text)
+                followed.shown, followed.shown_at = text, now
+
+    def _end_partial(self, followed: _Followed) -> None:
+        """Pass on a line without an end as if it had ended."""
+        text = _visible(followed.partial)
+        if text and text != followed.shown:
+            self._on_lines(followed.token, followed.is_stderr, [text])
+        followed.partial, followed.shown = b"", ""
 
     def _rotate(self, followed: _Followed) -> None:
         """Copy, then truncate: the worker keeps its descriptor, so the file cannot be renamed away.
@@ -161,6 +204,11 @@ class LogTail:
             followed.offset = 0
         except OSError as error:
             self._log.warning("worker_log_not_rotated", path=str(followed.path), error=str(error))
+
+
+def _visible(line: bytes) -> str:
+    """What a terminal shows of a line: what comes after its last carriage return."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace")
 
 
 def _inotify_open(directory: Path) -> int:

@@ -25,8 +25,7 @@ from aktisd.raylet.control import Control, Reply, Session
 from aktisd.raylet.deaths import DeathTable
 from aktisd.raylet.environments.host import LABEL, EnvironmentHost, LogFiles
 from aktisd.raylet.gcs_stream import GcsStream
-from aktisd.raylet.log_lines import LineSource, LogLines
-from aktisd.raylet.log_tail import LogTail
+from aktisd.raylet.log_lines import LineSource
 from aktisd.raylet.node import NodeLogic
 from aktisd.raylet.oom import OomCounter
 from aktisd.raylet.owner_frees import OwnerFrees
@@ -36,8 +35,8 @@ from aktisd.raylet.settings import NodeSettings
 from aktisd.raylet.store_capacity import StoreCapacity
 from aktisd.raylet.templates import Templates
 from aktisd.raylet.user_metrics import UserMetrics
+from aktisd.raylet.worker_output import WorkerOutput
 
-LOG_FLUSH_S: Final = 0.05
 EXIT_GRACE_S: Final = 1.0
 """Between the message that asks a worker to end and SIGTERM."""
 GRACEFUL_LIMIT_S: Final = 30.0
@@ -69,15 +68,13 @@ class Raylet:
         self.store = StoreCapacity(settings.plasma_grpc_address, context.token, self._store_capacity)
         self.deaths = DeathTable(config.deaths_kept)
         self._fanout = Fanout(lambda wish: self.gcs.send(gcs_pb2.NodeUp(subscription=wish)))
-        logs = config.worker_logs
-        self.lines = LogLines(
-            logs.forward_lines_per_s,
-            logs.repeat_window_ms / 1000,
-            lambda job: self.control.log_reader(job) is not None,
+        self._output = WorkerOutput(
+            Path(settings.template.log_dir),
+            config.worker_logs,
+            self._line_sources,
+            self.control.log_reader,
         )
-        self._tail = LogTail(
-            Path(settings.template.log_dir), logs.rotate_bytes, logs.rotate_keep, self._worker_lines
-        )
+        self.lines, self._tail = self._output.lines, self._output.tail
         self._setup_logs = LogFiles(self._tail.follow, self._tail.finish, _new_token)
         self.environments = EnvironmentHost(
             settings.setup, self._gcs_call, self.submit, self.templates.add, self._setup_logs
@@ -87,7 +84,6 @@ class Raylet:
         self._doomed: set[int] = set()
         self._oom = OomCounter()
         self._tick: asyncio.TimerHandle | None = None
-        self._log_timer: asyncio.TimerHandle | None = None
         self._report_timer: asyncio.TimerHandle | None = None
         self._reported: bytes = b""
         self._report_version = 0
@@ -129,7 +125,7 @@ class Raylet:
         """End every process of this node: politely, then by force. Nothing is left."""
         self.templates.stop()
         self.environments.stop()
-        for timer in (self._tick, self._log_timer, self._report_timer):
+        for timer in (self._tick, self._report_timer):
             if timer is not None:
                 timer.cancel()
         why = cause(Kind.NODE_DIED, "the raylet of its node was stopped")
@@ -157,7 +153,7 @@ class Raylet:
                 await self.gcs.leave("the raylet was stopped")
         except TimeoutError:
             self._log.warning("farewell_not_sent")
-        self._tail.close()
+        self._output.close()
 
     def submit(self, event: m.Event) -> None:
         """Take an event into the node's logic and carry out what follows."""
@@ -448,12 +444,10 @@ class Raylet:
 
     # ---- logs ----
 
-    def _worker_lines(self, token: int, is_stderr: bool, texts: list[str]) -> None:
-        now = self._loop.time()
-        for source in self._line_sources(token, is_stderr):
-            self.lines.add(source, texts, now)
-        if self._log_timer is None:
-            self._log_timer = self._loop.call_later(LOG_FLUSH_S, self._flush_lines)
+    def finish_output(self, job_id: bytes) -> None:
+        """Send a job's driver all that its workers have printed."""
+        workers = self.logic.pool
+        self._output.finish_job(job_id, {worker.token for worker in workers if worker.job_id == job_id})
 
     def _line_sources(self, token: int, is_stderr: bool) -> list[LineSource]:
         """Who printed; a set-up prints for every job that asked for its environment."""
@@ -462,17 +456,6 @@ class Raylet:
             return [LineSource(worker.job_id, worker.worker_id, worker.pid, worker.label, is_stderr)]
         name, pid = self._setup_logs.source(token) or ("", 0)
         return [LineSource(job, b"", pid, LABEL, True) for job in self.logic.environments.jobs(name)]
-
-    def _flush_lines(self) -> None:
-        self._log_timer = None
-        now = self._loop.time()
-        for job_id, batch in self.lines.take(now):
-            session = self.control.log_reader(job_id)
-            if session is not None:
-                session.send_message(Reply(log_batch=batch))
-        due = self.lines.next_deadline(now)
-        if due is not None:
-            self._log_timer = self._loop.call_at(max(due, now + LOG_FLUSH_S), self._flush_lines)
 
     # ---- the GCS ----
 

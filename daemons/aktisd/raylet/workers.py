@@ -200,7 +200,8 @@ class WorkerPool:
     def unlease(self, worker: Worker, now: float) -> None:
         """LEASED -> IDLE; the caller has released its resources."""
         self.set_blocked(worker, False)
-        worker.lease_id, worker.allocation, worker.label = 0, None, ""
+        # It keeps its label: what it has printed may not have been read yet.
+        worker.lease_id, worker.allocation = 0, None
         self._move(worker, WorkerState.IDLE, now)
 
     def set_blocked(self, worker: Worker, blocked: bool) -> None:

@@ -17,7 +17,7 @@ def test_a_line_says_who_printed_it() -> None:
 
 def test_a_repeated_line_says_how_often() -> None:
     line = raylet_pb2.LogLine(text="hello", pid=7, label="f", repeats=3)
-    assert format_line(line, colour=False).endswith("hello [repeated 3 times]")
+    assert format_line(line, colour=False).endswith("hello [repeated 3x across cluster]")
 
 
 def test_colours_tell_processes_apart_and_leave_the_text_alone() -> None:

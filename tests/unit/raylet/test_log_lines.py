@@ -25,6 +25,25 @@ def test_equal_lines_of_several_workers_are_sent_once_and_counted() -> None:
     assert log.next_deadline(1.0) is None
 
 
+def test_the_last_one_who_repeats_a_line_is_named() -> None:
+    log = lines()
+    log.add(SOURCE, ["hello"], 0.0)
+    log.add(OTHER, ["hello"], 0.1)
+    said = [
+        (line.pid, line.repeats) for now in (0.2, 1.0) for _, batch in log.take(now) for line in batch.lines
+    ]
+    assert said == [(7, 1), (8, 1)]
+
+
+def test_repeats_are_said_early_when_the_job_ends() -> None:
+    log = lines()
+    log.add(SOURCE, ["hello", "hello", "hello", "once"], 0.0)
+    log.end_windows(b"job1", 0.1)
+    log.end_windows(b"other", 0.1)
+    assert texts(log, 0.1) == [("hello", 1), ("once", 1), ("hello", 2)]
+    assert log.next_deadline(0.1) is None
+
+
 def test_stderr_and_stdout_are_different_lines() -> None:
     log = lines()
     log.add(SOURCE, ["x"], 0.0)

@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+from aktisd.raylet import log_tail
 from aktisd.raylet.log_tail import LogTail
 
 
@@ -89,3 +91,43 @@ def test_a_long_text_is_read_in_full(tmp_path: Path) -> None:
         assert follower.lines[-1] == (5, False, "0099999")
 
     asyncio.run(body())
+
+
+def lines_of_a_bar(tmp_path: Path, *writes: str) -> list[str]:
+    """Write one after the other, each one read before the next."""
+
+    async def body() -> list[str]:
+        follower = Follower(tmp_path)
+        for text in writes:
+            follower.write(text)
+            follower.tail.read_now({5})
+        follower.tail.catch_up({5, 6})
+        follower.tail.close()
+        return [text for _, _, text in follower.lines]
+
+    return asyncio.run(body())
+
+
+def test_what_a_carriage_return_overwrites_is_not_seen(tmp_path: Path) -> None:
+    assert lines_of_a_bar(tmp_path, "\r 1/2\r 2/2\nnext\r\n") == [" 2/2", "next"]
+
+
+def test_a_progress_bar_is_passed_on_while_it_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_tail, "REWRITTEN_S", 0.0)
+    assert lines_of_a_bar(tmp_path, "\r 1/3", "\r 2/3", "", "\r 3/3", "\n", "next\n") == [
+        " 1/3",
+        " 2/3",
+        " 3/3",
+        "next",
+    ]
+
+
+def test_a_progress_bar_that_moves_quickly_is_passed_on_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_tail, "REWRITTEN_S", 3600.0)
+    assert lines_of_a_bar(tmp_path, "\r 1/3", "\r 2/3", "\r 3/3") == [" 1/3", " 3/3"]
+
+
+def test_catching_up_passes_on_lines_without_an_end(tmp_path: Path) -> None:
+    assert lines_of_a_bar(tmp_path, "one\ntw", "o") == ["one", "two"]
