@@ -19,6 +19,7 @@ from typing import Any, Final
 from aktis._common.paths import SessionPaths, create_session, current_cluster_file, read_token, remove_tree
 from aktis._common.records import DaemonRecord
 from aktis._common.sessions import sweep_stale
+from aktis._interrupts import HeldInterrupts, interrupts_let_through
 
 STOP_TIMEOUT_S: Final = 6.0
 _KILL_TIMEOUT_S: Final = 2.0
@@ -231,8 +232,9 @@ def _read_line(fd: int, timeout_s: float) -> bytes | None:
     poller.register(fd, select.POLLIN)
     data = b""
     while not data.endswith(b"\n"):
-        if not poller.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
-            return None
+        with interrupts_let_through():
+            if not poller.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
+                return None
         chunk = os.read(fd, 65536)
         if not chunk:
             break
@@ -242,6 +244,12 @@ def _read_line(fd: int, timeout_s: float) -> bytes | None:
 
 def _end_supervisor(process: subprocess.Popen[bytes], paths: SessionPaths, timeout_s: float) -> None:
     """Stop a supervisor; when it does not stop, or was killed, do its work for it."""
+    # Somebody who is in a hurry gets a quicker end: a second SIGTERM has the supervisor use force.
+    with HeldInterrupts(on_interrupt=process.terminate):
+        _end_daemons(process, paths, timeout_s)
+
+
+def _end_daemons(process: subprocess.Popen[bytes], paths: SessionPaths, timeout_s: float) -> None:
     records = [DaemonRecord.read(paths.daemon_record(name)) for name in _DAEMONS]
     process.terminate()
     try:

@@ -18,6 +18,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from aktis import _core
+from aktis._interrupts import HeldInterrupts, interrupts_let_through
 from aktis._runtime import current
 from aktis._runtime.environments.check import check_runtime_env
 
@@ -179,7 +180,13 @@ def init(
     _mention_unused(dashboard_host=dashboard_host, dashboard_port=dashboard_port)
     with _lock:
         if current.session is None:
-            return _enter(lambda: _start(address, wishes, namespace, dict(runtime_env or {}), log_to_driver))
+            with HeldInterrupts() as interrupts:
+                context = _enter(
+                    lambda: _start(address, wishes, namespace, dict(runtime_env or {}), log_to_driver)
+                )
+                if interrupts.pending:
+                    shutdown()
+            return context
         if ignore_reinit_error:
             return _context(current.session)
         raise RuntimeError(
@@ -276,9 +283,16 @@ def _connect(
 ) -> "Session":
     from aktis._runtime.session import connect_driver
 
-    session = connect_driver(raylet_address, token, namespace, runtime_env, log_to_driver)
+    session = None
+    try:
+        with interrupts_let_through():
+            session = connect_driver(raylet_address, token, namespace, runtime_env, log_to_driver)
+    except BaseException:
+        if session is not None:
+            session.close()
+        raise
     current.session = session
-    atexit.register(shutdown)
+    atexit.register(_shutdown_at_exit)
     return session
 
 
@@ -315,13 +329,20 @@ def shutdown(*, wait_for_processes: bool = False) -> None:
         session = current.session
         if session is None or _state is not State.RUNNING:
             return
-        _change(State.STOPPING)
-        current.session = None
-        atexit.unregister(shutdown)
-        try:
-            session.close()
-        finally:
-            _change(State.NONE)
+        with HeldInterrupts():
+            _change(State.STOPPING)
+            current.session = None
+            atexit.unregister(_shutdown_at_exit)
+            try:
+                session.close()
+            finally:
+                _change(State.NONE)
+
+
+def _shutdown_at_exit() -> None:
+    """The program ends: an interrupt would have nothing left to interrupt."""
+    with HeldInterrupts(deliver=False):
+        shutdown()
 
 
 def is_initialized() -> bool:
