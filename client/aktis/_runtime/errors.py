@@ -78,16 +78,25 @@ def _dual_error(
     function_name: str, traceback_str: str, cause: BaseException | None, user: BaseException, pid: int
 ) -> TaskError:
     cls = _dual_class(type(user))
-    error: TaskError = cls.__new__(cls, *user.args)
+    # Not cls.__new__: of several built-in bases it is the first one's, which may not be the right one.
+    error: TaskError = _builtin_of(cls).__new__(cls, *user.args)
     error.__dict__.update(user.__dict__)
-    builtin = next(base for base in type(user).__mro__ if base.__module__ == "builtins")
+    builtin = _builtin_of(type(user))
     # What C keeps outside of __dict__: errno, the positions of UnicodeError.
     with contextlib.suppress(Exception):
-        arguments: tuple[Any, ...] = builtin.__reduce__(user)[1]  # type: ignore[assignment,call-arg]
-        builtin.__init__(error, *arguments)  # type: ignore[misc]
+        arguments: tuple[Any, ...] = builtin.__reduce__(user)[1]  # type: ignore[assignment]
+        builtin.__init__(error, *arguments)
     TaskError.__init__(error, function_name, traceback_str, cause, pid)
     error.args = user.args
     return error
+
+
+def _builtin_of(cls: type[BaseException]) -> type[BaseException]:
+    """Return the built-in exception that says how instances are laid out in memory."""
+    while cls.__module__ != "builtins":
+        assert cls.__base__ is not None
+        cls = cls.__base__
+    return cls
 
 
 def _dual_class(user_type: type[BaseException]) -> type[TaskError]:

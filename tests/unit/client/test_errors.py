@@ -48,6 +48,16 @@ def test_a_task_error_is_an_instance_of_the_users_type() -> None:
         raise error
 
 
+class LateError(RuntimeError, TimeoutError):
+    """Has two built-in bases, of which the second one lays out its instances."""
+
+
+def test_a_type_with_several_builtin_bases_comes_along() -> None:
+    error = travel(LateError("too late"))
+    assert isinstance(error, LateError)
+    assert error.args == ("too late",)
+
+
 def test_the_text_has_the_remote_traceback() -> None:
     text = str(travel(ValueError("odd")))
     assert "f (process 42) failed" in text
