@@ -272,7 +272,8 @@ def _stored(session: "Session", value: Any) -> Any:
 
 def handle_to(session: "Session", actor: gcs_pb2.Actor) -> ActorHandle[Any]:
     """Return a handle that does not keep the actor alive."""
-    session.actors.track(actor.spec.actor_id, known_to_cluster=False)
+    # Also asks how it is: what was published between the GCS's answer and now has been left out.
+    session.actors.track(actor.spec.actor_id)
     session.actors.heard(actor)
     return ActorHandle(session, actor.spec.actor_id, ActorShape.decode(actor.spec.handle), None)
 
