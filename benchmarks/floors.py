@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from aktis._microbenchmark.rows import collectives
+
 from benchmarks import catalogue
 from benchmarks.results import Results
 
@@ -116,6 +118,8 @@ FLOORS: tuple[Floor, ...] = (
         for pool in ("multiprocessing", "joblib")
     ),
     *(Floor(row, (Times("limit", 1 / 3),)) for row in SYNCHRONOUS),
+    Floor(collectives.LARGE, (Times("mpi", 1 / 2),)),
+    Floor(collectives.SMALL, (Times("mpi", 1 / 10),)),
     Floor(catalogue.INIT, (Below(1.0),)),
     Floor(catalogue.CLUSTER_MEMORY, (Below(200),)),
     Floor(catalogue.ACTOR_MEMORY, (Below(10),)),

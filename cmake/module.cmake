@@ -15,7 +15,7 @@ endif()
 file(GLOB binding_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/bindings/*.cc)
 pybind11_add_module(_core MODULE ${binding_sources})
 target_compile_definitions(_core PRIVATE AKTIS_VERSION="${SKBUILD_PROJECT_VERSION}")
-target_link_libraries(_core PRIVATE aktis_core aktis_plasma aktis_wire)
+target_link_libraries(_core PRIVATE aktis_core aktis_plasma aktis_wire aktis_collective)
 set_target_properties(_core PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${package_dir})
 
 file(GLOB protos CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/proto/aktis/v1/*.proto)

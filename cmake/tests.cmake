@@ -21,7 +21,7 @@ list(REMOVE_DUPLICATES test_parts)
 foreach(part ${test_parts})
   set(target ${part}_tests)
   add_executable(${target} EXCLUDE_FROM_ALL ${${part}_sources})
-  target_link_libraries(${target} PRIVATE aktis_core aktis_plasma aktis_wire GTest::gtest_main)
+  target_link_libraries(${target} PRIVATE aktis_core aktis_plasma aktis_wire aktis_collective GTest::gtest_main)
   target_compile_options(${target} PRIVATE -O1 -fpch-preprocess)
   if(CCACHE)
     set_target_properties(${target} PROPERTIES CXX_COMPILER_LAUNCHER

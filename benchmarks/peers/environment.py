@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 OVERRIDE = "AKTIS_BENCH_PEERS"
-PACKAGES = ("ray", "joblib", "distributed", "numpy")
+PACKAGES = ("ray", "joblib", "distributed", "numpy", "mpi4py", "openmpi")
 
 
 def location() -> Path:

@@ -38,6 +38,7 @@ SYSTEMS = {
         System("futures", own=False, module="benchmarks.systems.futures"),
         System("joblib", own=False, module="benchmarks.systems.joblib_pool"),
         System("dask", own=False, module="benchmarks.systems.dask_distributed"),
+        System("mpi", own=False, module="benchmarks.systems.mpi"),
         System("limit", own=False, module="benchmarks.systems.limit"),
     )
 }

@@ -546,6 +546,41 @@ class PlasmaClient:
     def sync(self, timeout_s: float = 10.0) -> bool:
         """Wait until the store has taken in everything sent before; False when it did not in time."""
 
+class collective:  # noqa: N801 - a submodule; a single stub file can only write it as a class
+    """The submodule aktis._core.collective: collective operations of processes on one node.
+
+    Types and reductions are numbers: indices of DATA_TYPES, values of ReduceOp. Arrays are plain buffers.
+    """
+
+    MAX_MEMBERS: Final[int]
+    DATA_TYPES: Final[tuple[str, ...]]
+    @staticmethod
+    def create_memory(world_size: int) -> int:
+        """The descriptor of a new group's memory, which is the caller's to close."""
+    @staticmethod
+    def combine(target: Any, other: Any, dtype: int, op: int) -> None:
+        """Reduce `other` into `target`. ValueError when they differ in size or have no such reduction."""
+
+    class SharedGroup:
+        """One member of a group. Takes over the descriptor, also when that fails.
+
+        One thread at a time calls a collective operation, one send() and one receive(). RuntimeError: a
+        member died or left, TimeoutError: one was late; from then on all calls of all members fail.
+        ValueError: the members call different things; the group goes on.
+        """
+
+        def __init__(self, descriptor: int, rank: int, world_size: int) -> None: ...
+        def barrier(self, timeout_s: float) -> None: ...
+        def all_reduce(self, data: Any, dtype: int, op: int, timeout_s: float) -> None: ...
+        def reduce(self, data: Any, dtype: int, op: int, root: int, timeout_s: float) -> None: ...
+        def broadcast(self, data: Any, dtype: int, root: int, timeout_s: float) -> None: ...
+        def all_gather(self, data: Any, outputs: Sequence[Any], dtype: int, timeout_s: float) -> None: ...
+        def reduce_scatter(
+            self, inputs: Sequence[Any], output: Any, dtype: int, op: int, timeout_s: float
+        ) -> None: ...
+        def send(self, data: Any, dtype: int, to: int, timeout_s: float) -> None: ...
+        def receive(self, data: Any, dtype: int, source: int, timeout_s: float) -> None: ...
+
 class testing:  # noqa: N801 - a submodule; a single stub file can only write it as a class
     """The submodule aktis._core.testing: parts of the core for tests without sockets. Ids are raw bytes."""
 

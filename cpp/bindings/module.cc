@@ -1,6 +1,7 @@
 // The Python module aktis._core. Each concept binds itself in its own file of this directory.
 #include <pybind11/pybind11.h>
 
+#include "bindings/collective.h"
 #include "bindings/log.h"
 #include "bindings/plasma.h"
 #include "bindings/python_core.h"
@@ -22,5 +23,6 @@ PYBIND11_MODULE(_core, module) {
   aktis::bindings::bind_streams(module);
   aktis::bindings::bind_results(module);
   aktis::bindings::bind_core(module);
+  aktis::bind_collective(module);
   aktis::bind_testing(module);
 }

@@ -32,7 +32,7 @@ _HOME = {
     "register_serializer": "serialization",
     "typed_handle": "typed",
 }
-_MODULES = ("joblib", "metrics", "multiprocessing", "profiling", "progress", "queue")
+_MODULES = ("collective", "joblib", "metrics", "multiprocessing", "profiling", "progress", "queue")
 
 __all__ = [
     "ActorPool",

@@ -33,7 +33,7 @@ import aktis.compat
 aktis.compat.install_as_ray()
 import importlib
 import ray
-import ray.dag, ray.util, ray.util.joblib, ray.util.metrics, ray.util.multiprocessing
+import ray.dag, ray.util, ray.util.collective, ray.util.joblib, ray.util.metrics, ray.util.multiprocessing
 from ray.dag import InputNode, MultiOutputNode
 from ray.dag.input_node import InputNode as same
 from ray.util import ActorPool, as_completed, inspect_serializability, list_named_actors, map_unordered
@@ -47,7 +47,10 @@ from ray.util.multiprocessing.pool import Pool as deeper
 from ray.util.queue import Empty, Full, Queue
 assert pool is ActorPool and same is InputNode and deeper is Pool
 assert ray.util.queue.Queue is Queue and ray.util.multiprocessing.Pool is Pool
-for name in ("dag", "util.queue", "util.actor_pool", "util.multiprocessing", "util.joblib", "util.metrics"):
+from ray.util.collective.types import Backend, ReduceOp
+from ray.util.collective.collective import allreduce
+names = ["queue", "actor_pool", "collective", "multiprocessing", "joblib", "metrics"]
+for name in ("dag", *(f"util.{name}" for name in names)):
     ours, theirs = (importlib.import_module(f"{package}.{name}") for package in ("aktis", "ray"))
     for public in getattr(ours, "__all__", []):
         assert getattr(theirs, public) is getattr(ours, public), (name, public)

@@ -12,7 +12,8 @@ from tests.unit.microbenchmark.local_api import LocalApi
 
 PLACEMENT = "placement group create and remove"
 QUEUE = "queue put and get"
-LOCAL_ROWS = [row for row in ROWS if row.name not in (PLACEMENT, QUEUE)]
+COLLECTIVES = ("allreduce of 64 MiB, GB/s", "allreduce of 16 bytes")
+LOCAL_ROWS = [row for row in ROWS if row.name not in (PLACEMENT, QUEUE, *COLLECTIVES)]
 
 
 @pytest.mark.parametrize("row", LOCAL_ROWS, ids=lambda row: row.name)
@@ -62,6 +63,12 @@ def test_a_system_without_a_queue_does_not_offer_its_row() -> None:
     (row,) = select_rows([QUEUE])
     with pytest.raises(NotOfferedError, match=r"no util\.queue"):
         row.prepare(LocalApi(), 2)
+
+
+def test_a_system_without_collectives_does_not_offer_their_rows() -> None:
+    for row in select_rows(COLLECTIVES):
+        with pytest.raises(NotOfferedError, match=r"no util\.collective"):
+            row.prepare(LocalApi(), 2)
 
 
 def test_listing_prints_every_row(capsys: pytest.CaptureFixture[str]) -> None:

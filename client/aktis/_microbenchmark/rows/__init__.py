@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..model import Row
-from . import actors, objects, placement, queue, tasks, waiting
+from . import actors, collectives, objects, placement, queue, tasks, waiting
 
 ROWS: tuple[Row, ...] = (
     *objects.ROWS,
@@ -14,6 +14,7 @@ ROWS: tuple[Row, ...] = (
     *actors.ROWS,
     *queue.ROWS,
     *placement.ROWS,
+    *collectives.ROWS,
 )
 
 
