@@ -39,7 +39,9 @@ class TaskTemplate:
     TASK_RETRY_ON_ERROR (application errors are reported as EVENT_TASK_ERROR, with `retry_key`, for Python to
     decide), TASK_STREAMING (its items are sent one by one, at most `stream_limit` ahead of the consumer, 0:
     any number; its one return is the completion), TASK_DYNAMIC (a generator whose one return lists all
-    items).
+    items). `max_calls`: its workers end by themselves after so many runs, and are given no more; 0: they do
+    not. `timeout_ms`: that a run may take before EVENT_TASK_OVERDUE; 0: any time. `priority`: what is queued
+    goes first where it is higher.
     """
 
     def __init__(
@@ -56,6 +58,9 @@ class TaskTemplate:
         creation: bool = False,
         stream_limit: int = 0,
         retry_key: int = 0,
+        max_calls: int = 0,
+        timeout_ms: int = 0,
+        priority: int = 0,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -106,7 +111,7 @@ TASK_KIND_ACTOR_METHOD: Final[int]
 
 # ---- events for the policy thread: tuples (kind, ...) ----
 EVENT_CONTROL: Final[int]  # (kind, payload: bytes): a serialized RayletMessage that answers nothing
-EVENT_NEED_LEASES: Final[int]  # (kind, class_key, wanted: int, backlog: int): wanted 0 withdraws
+EVENT_NEED_LEASES: Final[int]  # (kind, class_key, wanted, backlog, priority: int): wanted 0 withdraws
 EVENT_LEASE_IDLE: Final[int]  # (kind, lease_id): idle for the grace time; Python returns it
 EVENT_LEASE_BROKEN: Final[int]  # (kind, lease_id, worker_id, reason): its connection broke
 EVENT_TASK_LOST: Final[int]  # (kind, task_id, worker_id, actor_id, reason, retries_left): system failure
@@ -118,6 +123,7 @@ EVENT_ACTOR_LOST: Final[int]  # (kind, actor_id, worker_id, reason): connection 
 EVENT_CANCEL: Final[int]  # (kind, task_id, recursive: bool): a task running here is to be cancelled
 EVENT_RAYLET_LOST: Final[int]  # (kind, reason)
 EVENT_PLASMA_LOST: Final[int]  # (kind, reason)
+EVENT_TASK_OVERDUE: Final[int]  # (kind, task_id, name, timeout_ms, again: bool): it runs for too long
 
 # ---- streaming generators ----
 class StreamReader:
@@ -327,6 +333,11 @@ class Core:
         """This process is that actor from now on; calls for another one are given back."""
     def drain_executor(self) -> int:
         """Stop taking tasks and give back what has not started; the number given back."""
+    def take_leave(self, timeout_s: float) -> bool:
+        """Before this process ends on purpose: drain_executor(), then wait until what has run is answered and
+        the answers are written. Owners hear that nothing else has begun. False when time was up first."""
+    def remind(self, task_id: bytes, delay_ms: int) -> bool:
+        """EVENT_TASK_OVERDUE once more (`again`) after a while, if this attempt is under way then."""
 
     # -- seeing --
     def record_span(self, name: str, start_unix_ns: int, end_unix_ns: int) -> None: ...

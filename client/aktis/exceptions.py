@@ -35,6 +35,7 @@ __all__ = [
     "TaskCancelledError",
     "TaskError",
     "TaskPlacementGroupRemoved",
+    "TaskTimeoutError",
     "TaskUnschedulableError",
     "WorkerCrashedError",
 ]
@@ -100,6 +101,10 @@ class TaskCancelledError(AktisError):
             return self.error_message
         task = f"Task {self.task_id}" if self.task_id else "This task or one that it depends on"
         return f"{task} was cancelled"
+
+
+class TaskTimeoutError(TaskCancelledError):
+    """The task ran for longer than its ``timeout_s`` and was cancelled, or its worker killed."""
 
 
 class WorkerCrashedError(AktisError):

@@ -467,6 +467,20 @@ void bind_executing(Class& type) {
       .def("set_actor",
            [](PyCore& self, const py::bytes& actor) { self.core->set_actor(id_from<ActorId>(actor)); })
       .def("drain_executor", [](PyCore& self) { return self.core->drain_executor(); })
+      .def(
+          "remind",
+          [](PyCore& self, const py::bytes& task, std::int64_t delay_ms) {
+            return self.core->remind(id_from<TaskId>(task), std::chrono::milliseconds(delay_ms));
+          },
+          py::arg("task_id"), py::arg("delay_ms"))
+      .def(
+          "take_leave",
+          [](PyCore& self, double timeout_s) {
+            const auto deadline = deadline_after(timeout_s);
+            const py::gil_scoped_release release;
+            return self.core->take_leave(deadline);
+          },
+          py::arg("timeout_s"))
       .def("record_span",
            [](PyCore& self, const std::string& name, std::int64_t start, std::int64_t end) {
              const core::TaskHandle task = running_task();

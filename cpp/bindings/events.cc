@@ -14,7 +14,7 @@ py::tuple to_tuple(const Event& event) {
     case EventKind::kControl:
       return py::make_tuple(kind, first);
     case EventKind::kNeedLeases:
-      return py::make_tuple(kind, event.key, event.number, event.other);
+      return py::make_tuple(kind, event.key, event.number, event.other, event.priority);
     case EventKind::kLeaseIdle:
       return py::make_tuple(kind, event.number);
     case EventKind::kLeaseBroken:
@@ -34,6 +34,8 @@ py::tuple to_tuple(const Event& event) {
       return py::make_tuple(kind, first, py::bytes(event.second), event.text);
     case EventKind::kCancel:
       return py::make_tuple(kind, first, event.number != 0);
+    case EventKind::kTaskOverdue:
+      return py::make_tuple(kind, first, event.text, event.number, event.other != 0);
     case EventKind::kRayletLost:
     case EventKind::kPlasmaLost:
       return py::make_tuple(kind, event.text);
@@ -64,6 +66,7 @@ void bind_events(py::module_& module) {
       {"EVENT_CANCEL", EventKind::kCancel},
       {"EVENT_RAYLET_LOST", EventKind::kRayletLost},
       {"EVENT_PLASMA_LOST", EventKind::kPlasmaLost},
+      {"EVENT_TASK_OVERDUE", EventKind::kTaskOverdue},
   };
   for (const auto& [name, kind] : kinds) module.attr(name) = static_cast<int>(kind);
 }

@@ -60,20 +60,22 @@ py::dict take_references(const std::shared_ptr<Core>& core, const py::dict& kwar
   return replaced;
 }
 
-// The bytes that an argument would take, as far as they can be told without serializing it twice.
-bool is_large(const std::shared_ptr<Core>& core, py::handle value) {
+// What many arguments that are small each are stored from, when together they are too large.
+constexpr std::size_t kSmallBytes = 1024;
+
+std::size_t size_of(py::handle value) {
   Serialized serialized;
   serialize(value, true, serialized);
-  return serialized.parts.size() > core->limits().inline_bytes;
+  return serialized.parts.size();
 }
 
-// Exchanges arguments larger than the inline limit for references to stored objects.
-void store_large(const std::shared_ptr<Core>& core, const std::string& function, py::tuple& args,
-                 py::dict& kwargs, PreparedCall& out) {
+// Exchanges arguments larger than that for references to stored objects.
+void store_large(const std::shared_ptr<Core>& core, const std::string& function, std::size_t limit_bytes,
+                 py::tuple& args, py::dict& kwargs, PreparedCall& out) {
   py::tuple smaller(args.size());
   for (std::size_t i = 0; i < args.size(); ++i) {
     py::object item = args[i];
-    if (!is_object_ref(item.ptr()) && is_large(core, item)) {
+    if (!is_object_ref(item.ptr()) && size_of(item) > limit_bytes) {
       item = put_value(core, item, "argument " + std::to_string(i) + " of " + function + ": ");
       out.held.push_back(item);
     }
@@ -82,7 +84,7 @@ void store_large(const std::shared_ptr<Core>& core, const std::string& function,
   py::dict smaller_kwargs;
   for (const auto& [key, item] : kwargs) {
     py::object value = py::reinterpret_borrow<py::object>(item);
-    if (!is_object_ref(value.ptr()) && is_large(core, value)) {
+    if (!is_object_ref(value.ptr()) && size_of(value) > limit_bytes) {
       value = put_value(core, value, "argument " + py::cast<std::string>(key) + " of " + function + ": ");
       out.held.push_back(value);
     }
@@ -117,18 +119,20 @@ const std::vector<std::byte>& empty_arguments() {
 
 // ---- loading ----
 
-// Takes over a reference to an argument that is in shared memory: one local handle, covered by the task.
+// Takes over a reference to an argument that is not inline: one local handle, covered by the task.
 void adopt(const PyTask& self, const core::ArgumentMessage& argument) {
   self.core->adopt_reference(argument.ref, Cover::by_task(self.task->message.id, self.task->owner));
-  self.core->note_in_plasma(argument.ref.id, argument.copy);
+  if (argument.place == core::ArgumentPlace::kPlasma) {
+    self.core->note_in_plasma(argument.ref.id, argument.copy);
+  }
 }
 
-// References to the arguments in shared memory, for as long as this lives.
+// References to the arguments that are not inline, for as long as this lives.
 class AdoptedArguments {
  public:
   explicit AdoptedArguments(const PyTask& task) : task_(task) {
     for (const core::ArgumentMessage& argument : task.task->message.arguments) {
-      if (!argument.in_plasma) continue;
+      if (argument.place == core::ArgumentPlace::kInline) continue;
       ids_.push_back(argument.ref.id);
       adopt(task, argument);
     }
@@ -147,7 +151,8 @@ class AdoptedArguments {
       awaited = std::any_of(ids_.begin(), ids_.end(), [&](auto& id) { return task_.core->awaits_owner(id); });
     }
     for (const core::ArgumentMessage& argument : task_.task->message.arguments) {
-      if (!argument.in_plasma || task_.core->readable(argument.ref.id)) continue;
+      if (argument.place == core::ArgumentPlace::kInline) continue;
+      if (task_.core->readable(argument.ref.id)) continue;
       const RefId& ref = argument.ref;
       raise(hooks().fetch_timed_out(ref.id.hex(), ref.owner.hex(), ref.node.hex()));
     }
@@ -161,7 +166,7 @@ class AdoptedArguments {
 py::list argument_refs(PyTask& self) {
   py::list refs;
   for (const core::ArgumentMessage& argument : self.task->message.arguments) {
-    if (!argument.in_plasma) continue;
+    if (argument.place == core::ArgumentPlace::kInline) continue;
     adopt(self, argument);
     refs.append(py::reinterpret_steal<py::object>(make_object_ref(self.core, argument.ref.id)));
   }
@@ -170,7 +175,7 @@ py::list argument_refs(PyTask& self) {
 
 py::object load_argument(PyTask& self, const core::ArgumentMessage& argument) {
   const Cover by_task = Cover::by_task(self.task->message.id, self.task->owner);
-  if (!argument.in_plasma) {
+  if (argument.place == core::ArgumentPlace::kInline) {
     const auto value = core::OwnedValue::copy_of(argument.value);
     return deserialize(self.core, argument.ref.id, {value, value->view(), false}, by_task);
   }
@@ -222,11 +227,11 @@ py::tuple load_args(PyTask& self, double timeout_s) {
 
 py::str text(std::string_view value) { return py::str(value.data(), value.size()); }
 
-std::shared_ptr<core::TaskTemplate> make_template(std::uint64_t class_key, const py::bytes& function_id,
-                                                  std::string name, std::string method,
-                                                  std::uint16_t num_returns, std::int32_t max_retries,
-                                                  int flags, std::string group, bool creation,
-                                                  std::uint32_t stream_limit, std::uint64_t retry_key) {
+PyTaskTemplate make_template(std::uint64_t class_key, const py::bytes& function_id, std::string name,
+                             std::string method, std::uint16_t num_returns, std::int32_t max_retries,
+                             int flags, std::string group, bool creation, std::uint32_t stream_limit,
+                             std::uint64_t retry_key, std::uint32_t max_calls, std::uint32_t timeout_ms,
+                             std::int32_t priority) {
   auto shape = std::make_shared<core::TaskTemplate>();
   shape->class_key = class_key;
   shape->kind = creation         ? core::TaskKind::kActorCreation
@@ -243,8 +248,11 @@ std::shared_ptr<core::TaskTemplate> make_template(std::uint64_t class_key, const
   shape->dynamic = (flags & 4) != 0;
   shape->stream_limit = stream_limit;
   shape->retry_key = retry_key;
+  shape->max_calls = max_calls;
+  shape->timeout_ms = timeout_ms;
+  shape->priority = priority;
   shape->finish();
-  return shape;
+  return PyTaskTemplate{std::move(shape)};
 }
 
 }  // namespace
@@ -271,16 +279,23 @@ void prepare_call(const std::shared_ptr<Core>& core, const PyTaskTemplate& shape
   Serialized serialized;
   serialize_arguments(core, positional, named, out, serialized);
   if (serialized.parts.size() > core->limits().inline_bytes) {
-    store_large(core, shape.shape->name, positional, named, out);
-    Serialized again;
-    serialize_arguments(core, positional, named, out, again);
-    if (again.parts.size() > core->limits().inline_arguments_bytes) {
+    const core::CoreLimits& limits = core->limits();
+    store_large(core, shape.shape->name, limits.inline_bytes, positional, named, out);
+    auto again = std::make_unique<Serialized>();
+    serialize_arguments(core, positional, named, out, *again);
+    if (again->parts.size() > limits.inline_arguments_bytes && limits.inline_bytes > kSmallBytes) {
+      store_large(core, shape.shape->name, kSmallBytes, positional, named, out);
+      again = std::make_unique<Serialized>();
+      serialize_arguments(core, positional, named, out, *again);
+    }
+    if (again->parts.size() > limits.inline_arguments_bytes) {
       throw py::value_error("the arguments of " + shape.shape->name + " take " +
-                            std::to_string(again.parts.size()) +
+                            std::to_string(again->parts.size()) +
                             " bytes although each is small; pass fewer of them or put() them together first");
     }
-    out.submission.args = core::OwnedValue::make(again.parts.kind, again.parts.inband, again.parts.buffers);
-    serialized.parts.nested = std::move(again.parts.nested);
+    out.submission.args =
+        core::OwnedValue::make(again->parts.kind, again->parts.inband, again->parts.buffers);
+    serialized.parts.nested = std::move(again->parts.nested);
   } else {
     out.submission.args =
         core::OwnedValue::make(serialized.parts.kind, serialized.parts.inband, serialized.parts.buffers);
@@ -319,18 +334,11 @@ void bind_tasks(py::module_& module) {
   module.attr("TASK_KIND_ACTOR_METHOD") = static_cast<int>(core::TaskKind::kActorMethod);
 
   py::class_<PyTaskTemplate>(module, "TaskTemplate")
-      .def(
-          py::init([](std::uint64_t class_key, const py::bytes& function_id, std::string name,
-                      std::string method, std::uint16_t num_returns, std::int32_t max_retries, int flags,
-                      std::string group, bool creation, std::uint32_t stream_limit, std::uint64_t retry_key) {
-            return PyTaskTemplate{make_template(class_key, function_id, std::move(name), std::move(method),
-                                                num_returns, max_retries, flags, std::move(group), creation,
-                                                stream_limit, retry_key)};
-          }),
-          py::kw_only(), py::arg("class_key"), py::arg("function_id"), py::arg("name"),
-          py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
-          py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false,
-          py::arg("stream_limit") = 0, py::arg("retry_key") = 0)
+      .def(py::init(&make_template), py::kw_only(), py::arg("class_key"), py::arg("function_id"),
+           py::arg("name"), py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
+           py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false,
+           py::arg("stream_limit") = 0, py::arg("retry_key") = 0, py::arg("max_calls") = 0,
+           py::arg("timeout_ms") = 0, py::arg("priority") = 0)
       .def_property_readonly("name", [](const PyTaskTemplate& self) { return self.shape->name; });
 
   py::class_<PyTask>(module, "Task")

@@ -33,6 +33,7 @@ Core::Core(CoreConfig config)
   reactor_.add_flush_hook([this] {
     Guard guard(mutex_);
     drain_drops();
+    if (!leaving_waiters_.empty()) look_whether_left();
     dirty_.clear();  // the connections flush themselves in this round
     urgent_ = false;
     unlock_and_flush(guard);
@@ -194,7 +195,7 @@ bool Core::wait(wire::Waiter& waiter, wire::TimePoint deadline, BlockScope& scop
     if (!counts || scope.task_->ended) scope.task_ = nullptr;
     if (scope.task_) {
       count_blocked(*scope.task_, 1, 0);
-      give_back_queued(true);
+      give_back_queued();
       needs_raylet = scheduling_.starves();
     }
     unlock_and_flush(guard);

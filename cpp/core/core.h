@@ -9,8 +9,9 @@
 //
 // The implementation is one file per concern: core.cc (life), core_objects.cc (get, put, wait, values),
 // core_references.cc (the reference table's actions and messages), core_lineage.cc (lost objects),
-// core_submit.cc (the owner's side of tasks), core_execute.cc (the executor's side), core_peers.cc
-// (connections), core_control.cc (raylet).
+// core_submit.cc (the owner's side of tasks), core_execute.cc (the executor's side), core_leave.cc (its
+// end), core_timeouts.cc (tasks that run for too long), core_peers.cc (connections), core_control.cc
+// (raylet).
 #pragma once
 
 #include <atomic>
@@ -114,7 +115,8 @@ struct IncomingTask {
   std::uint32_t streamed = 0;
   std::uint32_t taken = 0;
   wire::Waiter* stream_waiter = nullptr;
-  std::thread::id thread;  // that executes it
+  std::thread::id thread;                        // that executes it
+  wire::TimePoint due = wire::TimePoint::max();  // guarded like the above: when it has run for too long
   // Guarded by the core's mutex:
   bool ended = false;  // its reply is on the way; what still runs in its name is a straggler
   int blocked_threads = 0;
@@ -263,6 +265,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool fail_task(const TaskId& task, Bytes error_pickle);
   enum class Cancelled : int { kUnknown = 0, kDone = 1, kSent = 2 };
   Cancelled cancel(const TaskId& task, bool recursive, Bytes error_pickle);
+  // EVENT_TASK_OVERDUE once more after a while, if this attempt is under way then.
+  bool remind(const TaskId& task, std::chrono::milliseconds delay);
   std::optional<std::pair<WorkerId, LeaseId>> worker_of(const TaskId& task);
   std::vector<TaskId> children_of(const TaskId& task);
   void actor_connect(const ActorId& actor, std::uint64_t incarnation, const WorkerId& worker,
@@ -303,7 +307,13 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
                        std::span<const ResultParts> results);
   void finish(const TaskHandle& task, TaskStatus status, std::vector<ResultParts> results,
               const std::string& error_text);
+
+  // ---- leaving (core_leave.cc) ----
+  // Takes no more tasks: gives those back that have not begun, and returns how many they were.
   std::size_t drain_executor();
+  // Before this process ends on purpose: waits until what it has run is answered and the answers are written,
+  // and has owners keep what it has not run. False when time was up first.
+  bool take_leave(wire::TimePoint deadline);
 
   // ---- seeing ----
   TaskEvents& task_events() { return task_events_; }
@@ -327,7 +337,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   // Scheduling and actor outlets (mutex_ held).
   void push(Lease& lease, TaskRecord& task) override;
   void steal(Lease& victim, std::uint32_t count) override;
-  void need_leases(std::uint64_t class_key, std::uint32_t wanted, std::uint64_t backlog) override;
+  void need_leases(std::uint64_t class_key, const LeaseWish& wish) override;
   void lease_idle(LeaseId lease) override;
   void task_lost(TaskRecord& task, const std::string& reason) override;
   void push_call(const WorkerId& worker, TaskRecord& task, bool idle) override;
@@ -443,7 +453,19 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool on_cancel(wire::Connection& connection, Bytes payload);
   void send_reply(const TaskHandle& task, Bytes reply);
   void drop_tasks_of(const WorkerId& owner);
-  void give_back_queued(bool blocked);
+  void give_back_queued();
+  // core_timeouts.cc (mutex_ held)
+  void watch_time(IncomingTask& task);
+  void look_again_at(wire::TimePoint due);
+  void look_for_overdue();
+  bool on_overdue(const WorkerId& from, Bytes payload);
+  void report_overdue(const TaskRecord& task, bool again);
+
+  // core_leave.cc (mutex_ held)
+  bool has_left() const;
+  void look_whether_left();
+  void tell_that_it_leaves();
+
   bool gives_back() const { return config_.role == wire::Role::kWorker && actor_.is_nil(); }
 
   const CoreConfig config_;
@@ -509,8 +531,13 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool accepting_ = true;
   TaskBell bell_;
   bool draining_ = false;
+  bool leave_told_ = false;
+  std::vector<wire::Waiter*> leaving_waiters_;
   ActorId actor_;
   std::unordered_map<TaskId, TaskHandle, IdHash> running_;
+  // Taken by an event loop, which has not begun them yet.
+  std::unordered_map<TaskId, TaskHandle, IdHash> taken_;
+  wire::TimePoint next_due_ = wire::TimePoint::max();  // when the earliest running task may be overdue
   struct HeldReply {
     TaskHandle task;
     std::vector<std::byte> bytes;

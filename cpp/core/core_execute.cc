@@ -69,7 +69,8 @@ bool Core::on_task(wire::Connection& connection, const WorkerId& from, Bytes pay
   const bool wrong_actor = task->message.actor != actor_;
   if (draining_ || wrong_actor || (blocked_threads_ > 0 && gives_back())) {
     wire::ByteWriter out;
-    encode_give_back(out, !wrong_actor, std::span(&task->message.id, 1));
+    encode_give_back(out, wrong_actor ? GiveBackReason::kStolen : GiveBackReason::kBlocked,
+                     std::span(&task->message.id, 1));
     queue(task->connection, CoreFrame::kGiveBack, {out.view()}, true);
   } else {
     std::string name(task->message.concurrency_group);
@@ -119,6 +120,7 @@ std::vector<TaskHandle> Core::take_tasks(std::size_t limit) {
     while (!group.queue.empty() && taken.size() < limit) {
       taken.push_back(std::move(group.queue.front()));
       group.queue.pop_front();
+      taken_.emplace(taken.back()->message.id, taken.back());
     }
   }
   return taken;
@@ -140,6 +142,8 @@ void Core::begin_execution(const TaskHandle& task) {
   if (!task->connection) return;
   Guard guard(mutex_);
   running_.emplace(task->message.id, task);
+  if (!taken_.empty()) taken_.erase(task->message.id);
+  if (task->message.timeout_ms != 0) watch_time(*task);
   // An at-most-once task may only start when the replies before it are on their way: if this worker dies,
   // its owner takes the first task without a reply for the one that ran.
   if ((task->message.flags & kTaskAtMostOnce) != 0) urgent_ = true;
@@ -239,7 +243,7 @@ void Core::send_reply(const TaskHandle& task, Bytes reply) {
 }
 
 // Hands every task that has not started back to its owner.
-void Core::give_back_queued(bool blocked) {
+void Core::give_back_queued() {
   if (!gives_back()) return;
   std::unordered_map<wire::Connection*, std::pair<TaskHandle, std::vector<TaskId>>> by_owner;
   for (auto& [name, group] : groups_) {
@@ -251,19 +255,9 @@ void Core::give_back_queued(bool blocked) {
   }
   for (const auto& [connection, given] : by_owner) {
     wire::ByteWriter out;
-    encode_give_back(out, blocked, given.second);
+    encode_give_back(out, GiveBackReason::kBlocked, given.second);
     queue(given.first->connection, CoreFrame::kGiveBack, {out.view()}, true);
   }
-}
-
-std::size_t Core::drain_executor() {
-  Guard guard(mutex_);
-  draining_ = true;
-  std::size_t given = 0;
-  for (const auto& [name, group] : groups_) given += group.queue.size();
-  give_back_queued(true);
-  unlock_and_flush(guard);
-  return given;
 }
 
 bool Core::on_steal(wire::Connection& connection, Bytes payload) {
@@ -280,7 +274,7 @@ bool Core::on_steal(wire::Connection& connection, Bytes payload) {
   }
   std::reverse(given.begin(), given.end());
   wire::ByteWriter out;
-  encode_give_back(out, false, given);
+  encode_give_back(out, GiveBackReason::kStolen, given);
   queue(connection.shared_from_this(), CoreFrame::kGiveBack, {out.view()}, true);
   return true;
 }
@@ -304,8 +298,10 @@ bool Core::on_cancel(wire::Connection& connection, Bytes payload) {
     queue(task->connection, CoreFrame::kTaskReply, {out.view()}, true);
     return true;
   }
-  if (const auto running = running_.find(id); running != running_.end()) {
-    running->second->cancelled = true;
+  for (const auto* tasks : {&running_, &taken_}) {
+    const auto found = tasks->find(id);
+    if (found == tasks->end()) continue;
+    found->second->cancelled = true;
     events_.push({.kind = EventKind::kCancel, .first = id.binary(), .number = message->recursive ? 1 : 0});
   }
   return true;

@@ -119,6 +119,9 @@ std::optional<std::string> Core::handle_frame(wire::Connection& connection, cons
     case CoreFrame::kStreamTaken:
       what = "a count of items that does not decode", ok = on_stream_taken(connection, payload);
       break;
+    case CoreFrame::kOverdue:
+      what = "a task's time that does not decode", ok = on_overdue(from, payload);
+      break;
     case CoreFrame::kObjectLost:
       what = "a loss that does not decode", ok = on_object_lost(from, payload);
       break;

@@ -14,6 +14,8 @@ std::int64_t unix_ns() {
 }
 
 constexpr std::chrono::milliseconds kTick{10};
+// Of the values that travel inside one task; it has to fit into a frame.
+constexpr std::size_t kMaxInlineBytes = 16u << 20;
 
 std::string pickle_of(const OwnedValue& value) {
   const auto view = parse_value(value.view());
@@ -128,10 +130,16 @@ void Core::unlink_arguments(TaskRecord& task) {
 
 void Core::encode_arguments(wire::ByteWriter& out, std::span<const Argument> arguments) {
   out.u32(static_cast<std::uint32_t>(arguments.size()));
+  std::size_t inline_bytes = 0;
   for (const Argument& argument : arguments) {
     const ObjectEntry& known = entry(argument.ref.id);
     if (known.state == ObjectState::kInline) {
-      encode_argument(out, argument.position, argument.keyword, argument.ref, known.value->view());
+      inline_bytes += known.value->view().size();
+      if (inline_bytes > kMaxInlineBytes) {
+        encode_argument(out, argument.position, argument.keyword, argument.ref);
+      } else {
+        encode_argument(out, argument.position, argument.keyword, argument.ref, known.value->view());
+      }
     } else {
       encode_argument(out, argument.position, argument.keyword, argument.ref, known.copy);
     }
@@ -172,9 +180,12 @@ void Core::steal(Lease& victim, std::uint32_t count) {
   send(victim.worker, CoreFrame::kSteal, out.view());
 }
 
-void Core::need_leases(std::uint64_t class_key, std::uint32_t wanted, std::uint64_t backlog) {
-  Event event{.kind = EventKind::kNeedLeases, .number = wanted, .other = static_cast<std::int64_t>(backlog)};
+void Core::need_leases(std::uint64_t class_key, const LeaseWish& wish) {
+  Event event{.kind = EventKind::kNeedLeases,
+              .number = wish.wanted,
+              .other = static_cast<std::int64_t>(wish.backlog)};
   event.key = class_key;
+  event.priority = wish.priority;
   events_.push(std::move(event));
 }
 
@@ -376,7 +387,7 @@ bool Core::on_give_back(const WorkerId& from, Bytes payload) {
     if (held == nullptr) return true;
     lease = held->id;
   }
-  for (TaskRecord* task : scheduling_.on_give_back(lease, message->blocked, tasks, wire::Clock::now())) {
+  for (TaskRecord* task : scheduling_.on_give_back(lease, message->reason, tasks, wire::Clock::now())) {
     finish_with_error(*task, task->cancel_error);
   }
   return true;
@@ -476,8 +487,8 @@ Core::Cancelled Core::cancel(const TaskId& id, bool recursive, Bytes error_pickl
   const auto known = tasks_.find(id);
   if (known == tasks_.end() || known->second->state == TaskState::kFinished) return Cancelled::kUnknown;
   TaskRecord& task = *known->second;
+  if (!task.cancel_requested) task.cancel_error = std::move(error);
   task.cancel_requested = true;
-  task.cancel_error = std::move(error);
   if (task.state == TaskState::kPushed) {
     wire::ByteWriter out;
     encode_cancel(out, id, recursive);

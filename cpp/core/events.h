@@ -36,6 +36,7 @@ enum class EventKind : int {
   kCancel = 11,
   kRayletLost = 12,
   kPlasmaLost = 13,
+  kTaskOverdue = 14,
 };
 
 // The fields that a kind uses, in the order in which Python gets them, are in the table of
@@ -49,6 +50,7 @@ struct Event {
   std::int64_t number = 0;
   std::int64_t other = 0;
   std::uint64_t key = 0;  // a scheduling class; which errors may be retried
+  std::int32_t priority = 0;
 };
 
 // Any thread.

@@ -21,10 +21,10 @@ RefId read_ref(wire::ByteReader& in) {
 void write_ref(wire::ByteWriter& out, const RefId& ref) { out.id(ref.id).id(ref.owner).id(ref.node); }
 
 void write_argument_head(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
-                         bool in_plasma, const RefId& ref) {
+                         ArgumentPlace place, const RefId& ref) {
   out.u16(position);
   if (position == kKeywordPosition) out.text(keyword);
-  out.u8(in_plasma ? 1 : 0);
+  out.u8(static_cast<std::uint8_t>(place));
   write_ref(out, ref);
 }
 
@@ -32,13 +32,10 @@ ArgumentMessage read_argument(wire::ByteReader& in) {
   ArgumentMessage argument;
   argument.position = in.u16();
   if (argument.position == kKeywordPosition) argument.keyword = in.text(kMaxNameBytes);
-  argument.in_plasma = in.u8() != 0;
+  argument.place = static_cast<ArgumentPlace>(in.u8());
   argument.ref = read_ref(in);
-  if (argument.in_plasma) {
-    argument.copy = in.u32();
-  } else {
-    argument.value = in.blob(kMaxBlobBytes);
-  }
+  if (argument.place == ArgumentPlace::kPlasma) argument.copy = in.u32();
+  if (argument.place == ArgumentPlace::kInline) argument.value = in.blob(kMaxBlobBytes);
   return argument;
 }
 
@@ -61,7 +58,13 @@ void TaskTemplate::finish() {
   out.u8(static_cast<std::uint8_t>(kind));
   out.u8((max_retries == 0 ? kTaskAtMostOnce : 0) | (streaming ? kTaskStreaming : 0) |
          (dynamic ? kTaskDynamic : 0));
-  out.u16(num_returns).u32(stream_limit).id(function).text(name).text(method).text(concurrency_group);
+  out.u16(num_returns)
+      .u32(stream_limit)
+      .u32(timeout_ms)
+      .id(function)
+      .text(name)
+      .text(method)
+      .text(concurrency_group);
   encoded = out.take();
 }
 
@@ -72,14 +75,19 @@ void encode_task_head(wire::ByteWriter& out, const TaskId& id, const TaskId& par
 
 void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
                      const RefId& ref, std::uint32_t copy) {
-  write_argument_head(out, position, keyword, true, ref);
+  write_argument_head(out, position, keyword, ArgumentPlace::kPlasma, ref);
   out.u32(copy);
 }
 
 void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
                      const RefId& ref, Bytes value) {
-  write_argument_head(out, position, keyword, false, ref);
+  write_argument_head(out, position, keyword, ArgumentPlace::kInline, ref);
   out.blob(value);
+}
+
+void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
+                     const RefId& ref) {
+  write_argument_head(out, position, keyword, ArgumentPlace::kOwner, ref);
 }
 
 std::optional<TaskMessage> decode_task(Bytes payload) {
@@ -95,6 +103,7 @@ std::optional<TaskMessage> decode_task(Bytes payload) {
   task.flags = in.u8();
   task.num_returns = in.u16();
   task.stream_limit = in.u32();
+  task.timeout_ms = in.u32();
   task.function = in.id<FunctionId>();
   task.name = in.text(kMaxNameBytes);
   task.method = in.text(kMaxNameBytes);
@@ -102,7 +111,10 @@ std::optional<TaskMessage> decode_task(Bytes payload) {
   const std::size_t arguments = in.u32();
   if (!in.fits(arguments, 3 + RefId::kBytes)) return std::nullopt;
   task.arguments.reserve(arguments);
-  for (std::size_t i = 0; i < arguments && in.ok(); ++i) task.arguments.push_back(read_argument(in));
+  for (std::size_t i = 0; i < arguments && in.ok(); ++i) {
+    task.arguments.push_back(read_argument(in));
+    if (task.arguments.back().place > ArgumentPlace::kOwner) return std::nullopt;
+  }
   task.args = in.blob(kMaxBlobBytes);
   if (!in.ok() || kind > static_cast<std::uint8_t>(TaskKind::kActorMethod)) return std::nullopt;
   task.kind = static_cast<TaskKind>(kind);
@@ -186,15 +198,29 @@ bool answers(const ReplyMessage& reply, std::uint32_t num_returns) {
   return false;
 }
 
-void encode_give_back(wire::ByteWriter& out, bool blocked, std::span<const TaskId> tasks) {
-  out.u8(blocked ? 1 : 0).u32(static_cast<std::uint32_t>(tasks.size()));
+void encode_overdue(wire::ByteWriter& out, const OverdueMessage& message) {
+  out.id(message.task).u32(message.attempt);
+}
+
+std::optional<OverdueMessage> decode_overdue(Bytes payload) {
+  wire::ByteReader in(payload);
+  OverdueMessage message;
+  message.task = in.id<TaskId>();
+  message.attempt = in.u32();
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
+void encode_give_back(wire::ByteWriter& out, GiveBackReason reason, std::span<const TaskId> tasks) {
+  out.u8(static_cast<std::uint8_t>(reason)).u32(static_cast<std::uint32_t>(tasks.size()));
   for (const TaskId& task : tasks) out.id(task);
 }
 
 std::optional<GiveBackMessage> decode_give_back(Bytes payload) {
   wire::ByteReader in(payload);
   GiveBackMessage message;
-  message.blocked = in.u8() != 0;
+  message.reason = static_cast<GiveBackReason>(in.u8());
+  if (message.reason > GiveBackReason::kLeaving) return std::nullopt;
   const std::size_t count = in.u32();
   if (!in.fits(count, TaskId::kBytes)) return std::nullopt;
   message.tasks.reserve(count);

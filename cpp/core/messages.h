@@ -36,6 +36,7 @@ enum class CoreFrame : std::uint16_t {
   kObjectLost = 44,     // borrower -> owner: the copy is not in shared memory; answered by OBJECT_VALUE
   kStreamItem = 46,     // executor -> owner: one item of a streaming generator
   kStreamTaken = 47,    // owner -> executor: how many items its consumer has taken
+  kOverdue = 48,        // executor -> owner: the task has run for longer than its timeout
 };
 
 // A reference as it travels: whose it is and where the owner lives.
@@ -67,6 +68,9 @@ struct TaskTemplate {
   std::string concurrency_group;
   std::uint16_t num_returns = 1;
   std::int32_t max_retries = 0;  // -1: without limit
+  std::uint32_t timeout_ms = 0;  // that a run may take; 0: any time
+  std::int32_t priority = 0;     // the owner's: higher goes first
+  std::uint32_t max_calls = 0;   // the owner's: a worker ends after so many runs; 0: it does not
   bool retry_on_error = false;
   bool streaming = false;
   bool dynamic = false;
@@ -79,13 +83,19 @@ struct TaskTemplate {
 
 inline constexpr std::uint16_t kKeywordPosition = 0xffff;
 
+enum class ArgumentPlace : std::uint8_t {
+  kInline = 0,
+  kPlasma = 1,
+  kOwner = 2,  // to be asked for: with all values inline the task would be too large
+};
+
 // An argument that was an ObjectRef: where it goes, and what it resolved to.
 struct ArgumentMessage {
   std::uint16_t position = 0;  // kKeywordPosition: `keyword` names it
   std::string_view keyword;
-  bool in_plasma = false;
-  std::uint32_t copy = 0;  // in_plasma: which copy (core/objects.h)
-  Bytes value;             // inline: a serialized value
+  ArgumentPlace place = ArgumentPlace::kInline;
+  std::uint32_t copy = 0;  // kPlasma: which copy (core/objects.h)
+  Bytes value;             // kInline: a serialized value
   RefId ref;               // of the object (always set: it covers references nested in it)
 };
 
@@ -100,6 +110,7 @@ struct TaskMessage {
   std::uint8_t flags = 0;
   std::uint16_t num_returns = 1;
   std::uint32_t stream_limit = 0;
+  std::uint32_t timeout_ms = 0;
   FunctionId function;
   std::string_view name;
   std::string_view method;
@@ -111,11 +122,13 @@ struct TaskMessage {
 // The head (what differs per call) of a task; template.encoded, the arguments and the value follow it.
 void encode_task_head(wire::ByteWriter& out, const TaskId& id, const TaskId& parent, const JobId& job,
                       const ActorId& actor, std::uint32_t attempt, const TraceContext& trace);
-// An argument in shared memory (`copy`), or one with its value.
+// An argument in shared memory (`copy`), one with its value, or one that its owner is asked for.
 void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
                      const RefId& ref, std::uint32_t copy);
 void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
                      const RefId& ref, Bytes value);
+void encode_argument(wire::ByteWriter& out, std::uint16_t position, std::string_view keyword,
+                     const RefId& ref);
 std::optional<TaskMessage> decode_task(Bytes payload);
 
 enum class TaskStatus : std::uint8_t { kOk = 0, kError = 1, kCancelled = 2 };
@@ -164,11 +177,23 @@ struct StreamTakenMessage {
 void encode_stream_taken(wire::ByteWriter& out, const StreamTakenMessage& message);
 std::optional<StreamTakenMessage> decode_stream_taken(Bytes payload);
 
+struct OverdueMessage {
+  TaskId task;
+  std::uint32_t attempt = 0;
+};
+void encode_overdue(wire::ByteWriter& out, const OverdueMessage& message);
+std::optional<OverdueMessage> decode_overdue(Bytes payload);
+
+enum class GiveBackReason : std::uint8_t {
+  kStolen = 0,
+  kBlocked = 1,  // the executor waits in get(): it is of no use until its next reply
+  kLeaving = 2,  // it ends: what it has not answered so far it has not begun and never will
+};
 struct GiveBackMessage {
-  bool blocked = false;  // the executor waits in get(): it is of no use until its next reply
+  GiveBackReason reason = GiveBackReason::kStolen;
   std::vector<TaskId> tasks;
 };
-void encode_give_back(wire::ByteWriter& out, bool blocked, std::span<const TaskId> tasks);
+void encode_give_back(wire::ByteWriter& out, GiveBackReason reason, std::span<const TaskId> tasks);
 std::optional<GiveBackMessage> decode_give_back(Bytes payload);
 
 struct StealMessage {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 
 namespace aktis::core {
@@ -10,10 +11,12 @@ void Scheduling::enqueue(TaskRecord& task, TimePoint now, bool front) {
   task.change(TaskState::kQueued);
   const std::uint64_t key = task.shape->class_key;
   Class& cls = classes_[key];
+  cls.max_calls = task.shape->max_calls;
+  any_priority_ |= task.shape->priority != 0;
   if (front) {
-    cls.queue.push_front(&task);
+    cls.queue.push_front(task);
   } else {
-    cls.queue.push_back(&task);
+    cls.queue.push_back(task);
   }
   dispatch(key, cls, now);
 }
@@ -49,30 +52,33 @@ void Scheduling::on_reply(TaskRecord& task, Nanoseconds run_time, TimePoint now)
   cls.mean_run_ns = cls.mean_run_ns == 0 || run_ns > 8 * cls.mean_run_ns
                         ? run_ns
                         : cls.mean_run_ns + (run_ns - cls.mean_run_ns) / 8;
+  if (any_priority_ && is_outranked(lease)) lease.closing = true;
   dispatch(lease.class_key, cls, now);
   settle_idle(lease, cls, now);
 }
 
-std::vector<TaskRecord*> Scheduling::on_give_back(LeaseId id, bool blocked,
+std::vector<TaskRecord*> Scheduling::on_give_back(LeaseId id, GiveBackReason reason,
                                                   std::span<TaskRecord* const> tasks, TimePoint now) {
   std::vector<TaskRecord*> cancelled;
   Lease* lease = find(id);
   if (lease == nullptr) return cancelled;
   Class& cls = classes_[lease->class_key];
-  if (blocked)
-    lease->blocked = true;
-  else
-    lease->stealing = false;
+  lease->blocked |= reason == GiveBackReason::kBlocked;
+  lease->leaving |= reason == GiveBackReason::kLeaving;
+  if (reason == GiveBackReason::kStolen) lease->stealing = false;
+  const std::vector<TaskRecord*> rest(lease->in_flight.begin(), lease->in_flight.end());
+  if (lease->leaving) tasks = rest;
   // Newest last in the message; pushed to the front in reverse, so that their order stays.
   for (auto task = tasks.rbegin(); task != tasks.rend(); ++task) {
     const auto place = std::find(lease->in_flight.begin(), lease->in_flight.end(), *task);
     if (place == lease->in_flight.end()) continue;
     lease->in_flight.erase(place);
+    --lease->runs;
     (*task)->change(TaskState::kQueued);
     if ((*task)->cancel_requested) {
       cancelled.push_back(*task);
     } else {
-      cls.queue.push_front(*task);
+      cls.queue.push_front(**task);
     }
   }
   dispatch(lease->class_key, cls, now);
@@ -90,17 +96,14 @@ void Scheduling::on_lease_broken(LeaseId id, const std::string& reason, TimePoin
   leases_.erase(found);
   for (std::size_t i = in_flight.size(); i-- > 1;) {
     in_flight[i]->change(TaskState::kQueued);
-    cls.queue.push_front(in_flight[i]);
+    cls.queue.push_front(*in_flight[i]);
   }
   dispatch(key, cls, now);
   if (!in_flight.empty()) outlet_.task_lost(*in_flight.front(), reason);
 }
 
 bool Scheduling::remove_queued(TaskRecord& task) {
-  auto& queue = classes_[task.shape->class_key].queue;
-  const auto place = std::find(queue.begin(), queue.end(), &task);
-  if (place == queue.end()) return false;
-  queue.erase(place);
+  if (!classes_[task.shape->class_key].queue.remove(task)) return false;
   ask_for_leases(task.shape->class_key, classes_[task.shape->class_key]);
   return true;
 }
@@ -122,39 +125,63 @@ void Scheduling::tick(TimePoint now) {
     steal_for(cls, now);
     dispatch(key, cls, now);
     for (Lease* lease : cls.leases) {
-      if (!lease->in_flight.empty() || lease->idle_reported) continue;
+      if (!lease->in_flight.empty() || lease->idle_reported || lease->leaving) continue;
       if (now - lease->idle_since < config_.lease_grace) continue;
       lease->idle_reported = true;
       outlet_.lease_idle(lease->id);
     }
   }
+  if (any_priority_) yield_to_priority();
 }
 
 std::vector<LeaseId> Scheduling::reclaim(std::uint32_t excess) {
   reclaimed_ = true;
   std::vector<LeaseId> idle;
   for (const auto& [id, lease] : leases_) {
-    if (lease.in_flight.empty()) idle.push_back(id);
+    // A worker that ends by itself is not to be leased once more.
+    if (lease.in_flight.empty() && !is_spent(classes_[lease.class_key], lease)) idle.push_back(id);
   }
   auto to_close = static_cast<std::int64_t>(excess) - static_cast<std::int64_t>(idle.size());
   for (auto& [id, lease] : leases_) {
     if (to_close <= 0) break;
     if (lease.in_flight.empty()) continue;
     --to_close;
-    if (lease.closing) continue;
-    lease.closing = true;
-    if (lease.in_flight.size() > 1 && !lease.stealing) {
-      lease.stealing = true;
-      outlet_.steal(lease, static_cast<std::uint32_t>(lease.in_flight.size() - 1));
-    }
+    if (!lease.closing) close(lease);
   }
   return idle;
+}
+
+// It goes back after the task that it runs; what is queued behind that does not wait for it.
+void Scheduling::close(Lease& lease) {
+  lease.closing = true;
+  if (lease.in_flight.size() < 2 || lease.stealing) return;
+  lease.stealing = true;
+  outlet_.steal(lease, static_cast<std::uint32_t>(lease.in_flight.size() - 1));
+}
+
+// A more urgent class needs a lease: the raylet serves its request first, but only with what is given back.
+bool Scheduling::is_outranked(const Lease& lease) const {
+  const Class& own = classes_.at(lease.class_key);
+  if (own.queue.empty() && lease.in_flight.empty()) return false;
+  const std::int32_t next =
+      own.queue.empty() ? lease.in_flight.front()->shape->priority : own.queue.top_priority();
+  return std::any_of(classes_.begin(), classes_.end(), [&](const auto& known) {
+    const Class& other = known.second;
+    return !other.queue.empty() && other.wanted > 0 && other.queue.top_priority() > next;
+  });
+}
+
+void Scheduling::yield_to_priority() {
+  for (auto& [id, lease] : leases_) {
+    if (lease.closing || lease.blocked || lease.in_flight.empty() || !is_outranked(lease)) continue;
+    return close(lease);
+  }
 }
 
 std::vector<TaskRecord*> Scheduling::queued(std::uint64_t class_key) const {
   const auto found = classes_.find(class_key);
   if (found == classes_.end()) return {};
-  return {found->second.queue.begin(), found->second.queue.end()};
+  return found->second.queue.all();
 }
 
 Lease* Scheduling::find(LeaseId id) {
@@ -187,11 +214,17 @@ std::uint32_t Scheduling::depth(const Class& cls) const {
   return static_cast<std::uint32_t>(std::clamp(fit, 1.0, static_cast<double>(config_.max_depth)));
 }
 
+// Its worker ends by itself, now or any moment.
+bool Scheduling::is_spent(const Class& cls, const Lease& lease) {
+  return lease.leaving || (cls.max_calls > 0 && lease.runs >= cls.max_calls);
+}
+
 Lease* Scheduling::best_lease(Class& cls) const {
   const std::uint32_t limit = depth(cls);
   Lease* best = nullptr;
   for (Lease* lease : cls.leases) {
     if (lease->blocked || lease->closing || lease->stuck || lease->in_flight.size() >= limit) continue;
+    if (is_spent(cls, *lease)) continue;
     if (best == nullptr || lease->in_flight.size() < best->in_flight.size()) best = lease;
     if (best->in_flight.empty()) break;
   }
@@ -202,9 +235,10 @@ void Scheduling::dispatch(std::uint64_t key, Class& cls, TimePoint now) {
   while (!cls.queue.empty()) {
     Lease* lease = best_lease(cls);
     if (lease == nullptr) break;
-    TaskRecord& task = *cls.queue.front();
+    TaskRecord& task = cls.queue.front();
     cls.queue.pop_front();
     if (lease->in_flight.empty()) lease->last_progress = now;
+    ++lease->runs;
     task.change(TaskState::kPushed);
     task.lease = lease->id;
     task.worker = lease->worker;
@@ -228,12 +262,14 @@ std::uint64_t Scheduling::backlog(const Class& cls) const {
 void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
   const std::uint64_t waiting = backlog(cls);
   double useful = static_cast<double>(waiting);
-  if (cls.mean_run_ns > 0) {
+  if (cls.max_calls > 0) {
+    useful = std::ceil(useful / cls.max_calls);  // as many workers as that takes, however short the work is
+  } else if (cls.mean_run_ns > 0) {
     useful = std::min(useful,
                       std::ceil(useful * cls.mean_run_ns / static_cast<double>(config_.lease_worth.count())));
   }
-  const bool any_usable = std::any_of(cls.leases.begin(), cls.leases.end(), [](const Lease* lease) {
-    return !lease->blocked && !lease->closing && !lease->stuck;
+  const bool any_usable = std::any_of(cls.leases.begin(), cls.leases.end(), [&](const Lease* lease) {
+    return !lease->blocked && !lease->closing && !lease->stuck && !is_spent(cls, *lease);
   });
   // Work of a few milliseconds is not worth a second worker, but some worker there must be.
   std::uint32_t wanted = static_cast<std::uint32_t>(std::min(useful, 1e6));
@@ -241,23 +277,26 @@ void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
   if (!any_usable && waiting > 0) wanted = std::max(wanted, 1u);
   const bool grew = wanted > cls.wanted && (cls.wanted == 0 || wanted >= 2 * cls.wanted);
   const bool vanished = wanted == 0 && cls.wanted > 0;
-  if (!grew && !vanished) return;
+  const std::int32_t priority = cls.queue.empty() ? 0 : cls.queue.top_priority();
+  const bool differs = wanted > 0 && !cls.queue.empty() && priority != cls.told_priority;
+  if (!grew && !vanished && !differs) return;
   cls.wanted = wanted;
-  outlet_.need_leases(key, wanted, waiting);
+  cls.told_priority = priority;
+  outlet_.need_leases(key, {wanted, waiting, priority});
 }
 
 void Scheduling::settle_idle(Lease& lease, Class& cls, TimePoint now) {
   if (!lease.in_flight.empty()) return;
   lease.idle_since = now;
   steal_for(cls, now);
-  if ((!reclaimed_ && !lease.closing) || lease.idle_reported) return;
+  if ((!reclaimed_ && !lease.closing) || lease.idle_reported || is_spent(cls, lease)) return;
   lease.idle_reported = true;
   outlet_.lease_idle(lease.id);
 }
 
 void Scheduling::steal_for(Class& cls, TimePoint now) {
-  const bool someone_idle = std::any_of(cls.leases.begin(), cls.leases.end(), [](const Lease* lease) {
-    return lease->in_flight.empty() && !lease->blocked && !lease->closing;
+  const bool someone_idle = std::any_of(cls.leases.begin(), cls.leases.end(), [&](const Lease* lease) {
+    return lease->in_flight.empty() && !lease->blocked && !lease->closing && !is_spent(cls, *lease);
   });
   if (!someone_idle || !cls.queue.empty()) return;
   Lease* victim = nullptr;
@@ -284,7 +323,7 @@ void Scheduling::forget(Lease& lease) {
 
 void Scheduling::validate() const {
   for (const auto& [key, cls] : classes_) {
-    for (const TaskRecord* task : cls.queue) {
+    for (const TaskRecord* task : cls.queue.all()) {
       if (task->state != TaskState::kQueued)
         throw std::logic_error("a queued task is " + std::string(to_string(task->state)));
     }

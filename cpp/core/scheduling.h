@@ -12,6 +12,12 @@
 // * A task that turns out to be long gets nothing more queued behind it, and when all leases are stuck like
 //   this, one more is asked for, which then steals: what waits must not depend on the end of what runs.
 // * A worker that blocks gives its queued tasks back by itself and gets no more until it answers.
+// * Higher priorities are pushed first. What has been pushed is not called back, but a class whose work is
+// less
+//   urgent than another's for which leases are missing gives each lease up after the task that it runs.
+// * Where a worker ends after `max_calls` runs it is not given more than that, and when it says that it
+// leaves,
+//   what it has not answered is queued again.
 // * When a lease breaks, replies having arrived in order, only the first unanswered task can have started,
 //   or a later one that may be retried: the first is reported lost, the others are queued again.
 #pragma once
@@ -24,6 +30,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/task_queue.h"
 #include "core/tasks.h"
 
 namespace aktis::core {
@@ -38,11 +45,20 @@ struct Lease {
   std::deque<TaskRecord*> in_flight;  // in the order pushed
   bool blocked = false;
   bool stuck = false;  // its first task has run for long, judged by the tick: nothing is queued behind that
-  bool stealing = false;  // a steal request is under way to this worker
-  bool closing = false;   // goes back to the raylet after the task that it runs
+  bool stealing = false;   // a steal request is under way to this worker
+  bool closing = false;    // goes back to the raylet after the task that it runs
+  bool leaving = false;    // its worker is ending by itself
+  std::uint32_t runs = 0;  // tasks that it was given and has not handed back
   TimePoint last_progress;
   TimePoint idle_since;
   bool idle_reported = false;
+};
+
+// More leases that would be of use to a class; `wanted` 0: none any more.
+struct LeaseWish {
+  std::uint32_t wanted = 0;
+  std::uint64_t backlog = 0;
+  std::int32_t priority = 0;  // the highest of what is queued
 };
 
 // What the state machine asks for. Implemented by the core and by tests.
@@ -51,8 +67,8 @@ class SchedulingOutlet {
   virtual ~SchedulingOutlet() = default;
   virtual void push(Lease& lease, TaskRecord& task) = 0;
   virtual void steal(Lease& victim, std::uint32_t count) = 0;
-  // `wanted` more leases would be of use (0: none any more); sent when it changes by much.
-  virtual void need_leases(std::uint64_t class_key, std::uint32_t wanted, std::uint64_t backlog) = 0;
+  // Sent when it changes by much.
+  virtual void need_leases(std::uint64_t class_key, const LeaseWish& wish) = 0;
   virtual void lease_idle(LeaseId lease) = 0;
   virtual void task_lost(TaskRecord& task, const std::string& reason) = 0;
 };
@@ -79,8 +95,8 @@ class Scheduling {
   void on_reply(TaskRecord& task, Nanoseconds run_time, TimePoint now);
   // The worker hands tasks back that it has not started. Tasks that are not (any more) pushed there are
   // ignored. Returns those that were asked to be cancelled: the caller finishes them.
-  std::vector<TaskRecord*> on_give_back(LeaseId lease, bool blocked, std::span<TaskRecord* const> tasks,
-                                        TimePoint now);
+  std::vector<TaskRecord*> on_give_back(LeaseId lease, GiveBackReason reason,
+                                        std::span<TaskRecord* const> tasks, TimePoint now);
   // The worker's connection broke or the raylet took the lease back.
   void on_lease_broken(LeaseId lease, const std::string& reason, TimePoint now);
   // Removes a queued task (cancelled or failed); false when it is not queued.
@@ -104,24 +120,31 @@ class Scheduling {
 
  private:
   struct Class {
-    std::deque<TaskRecord*> queue;
+    TaskQueue queue;
     std::vector<Lease*> leases;
-    double mean_run_ns = 0;    // 0: nothing known
-    std::uint32_t wanted = 0;  // what the outlet was told last, less the leases that came since
+    std::uint32_t max_calls = 0;  // runs after which a worker ends; 0: any number
+    double mean_run_ns = 0;       // 0: nothing known
+    std::uint32_t wanted = 0;     // what the outlet was told last, less the leases that came since
+    std::int32_t told_priority = 0;
   };
 
   std::uint32_t depth(const Class& cls) const;
+  static bool is_spent(const Class& cls, const Lease& lease);
   void dispatch(std::uint64_t key, Class& cls, TimePoint now);
   Lease* best_lease(Class& cls) const;
   void ask_for_leases(std::uint64_t key, Class& cls);
   std::uint64_t backlog(const Class& cls) const;
   void settle_idle(Lease& lease, Class& cls, TimePoint now);
   void steal_for(Class& cls, TimePoint now);
+  bool is_outranked(const Lease& lease) const;
+  void yield_to_priority();
+  void close(Lease& lease);
   void forget(Lease& lease);
 
   SchedulingOutlet& outlet_;
   SchedulingConfig config_;
   bool reclaimed_ = false;
+  bool any_priority_ = false;  // some task has had another one than the default
   std::unordered_map<std::uint64_t, Class> classes_;
   std::unordered_map<LeaseId, Lease> leases_;
 };

@@ -49,9 +49,9 @@ TEST(MessagesTest, TaskRoundTrip) {
   EXPECT_EQ(task->attempt, 3u);
   EXPECT_EQ(task->trace.data[24], 1);
   ASSERT_EQ(task->arguments.size(), 3u);
-  EXPECT_FALSE(task->arguments[0].in_plasma);
+  EXPECT_EQ(task->arguments[0].place, ArgumentPlace::kInline);
   EXPECT_TRUE(parse_value(task->arguments[0].value));
-  EXPECT_TRUE(task->arguments[1].in_plasma);
+  EXPECT_EQ(task->arguments[1].place, ArgumentPlace::kPlasma);
   EXPECT_EQ(task->arguments[1].copy, 7u);
   EXPECT_EQ(task->arguments[1].keyword, "keyword");
   EXPECT_TRUE(parse_value(task->args));
@@ -102,10 +102,10 @@ TEST(MessagesTest, ReplyRoundTrip) {
 TEST(MessagesTest, SmallMessagesRoundTrip) {
   const TaskId ids[] = {TaskId::random(), TaskId::random()};
   wire::ByteWriter give_back;
-  encode_give_back(give_back, true, ids);
+  encode_give_back(give_back, GiveBackReason::kBlocked, ids);
   const auto given = decode_give_back(give_back.view());
   ASSERT_TRUE(given);
-  EXPECT_TRUE(given->blocked);
+  EXPECT_EQ(given->reason, GiveBackReason::kBlocked);
   EXPECT_EQ(given->tasks[1], ids[1]);
 
   wire::ByteWriter borrow;
@@ -119,6 +119,31 @@ TEST(MessagesTest, SmallMessagesRoundTrip) {
   wire::ByteWriter stored;
   encode_object_value(stored, {.id = {}, .state = RemoteState::kPlasma, .size_bytes = 5, .copy = 2});
   EXPECT_EQ(decode_object_value(stored.view())->copy, 2u);
+}
+
+TEST(MessagesTest, AnUnknownReasonToGiveBackIsRefused) {
+  wire::ByteWriter out;
+  encode_give_back(out, static_cast<GiveBackReason>(3), {});
+  EXPECT_FALSE(decode_give_back(out.view()));
+}
+
+TEST(MessagesTest, AnArgumentMayBeLeftToItsOwner) {
+  TaskTemplate shape;
+  shape.timeout_ms = 1500;
+  shape.finish();
+  const RefId ref{ObjectId::of(TaskId::random(), 3), WorkerId::random(), NodeId{}};
+  wire::ByteWriter out;
+  encode_task_head(out, TaskId::random(), TaskId{}, JobId{}, ActorId{}, 0, TraceContext{});
+  out.raw(shape.encoded.data(), shape.encoded.size()).u32(1);
+  encode_argument(out, 2, {}, ref);
+  const auto args = OwnedValue::make(ValueKind::kPickle, {}, {});
+  out.blob(args->view());
+  const auto task = decode_task(out.view());
+  ASSERT_TRUE(task);
+  EXPECT_EQ(task->timeout_ms, 1500u);
+  ASSERT_EQ(task->arguments.size(), 1u);
+  EXPECT_EQ(task->arguments[0].place, ArgumentPlace::kOwner);
+  EXPECT_EQ(task->arguments[0].ref.owner, ref.owner);
 }
 
 TEST(MessagesTest, ALostObjectNamesItsCopyAndEveryTruncationIsRefused) {
@@ -143,13 +168,14 @@ TEST(MessagesTest, EveryTruncationOfASmallMessageIsRefused) {
     }
     return decode(whole.view()).has_value();
   };
-  wire::ByteWriter steal, cancel, get, release, give_back, borrow, value, gone;
+  wire::ByteWriter steal, cancel, get, release, give_back, borrow, value, gone, overdue;
   encode_steal(steal, 7);
   encode_cancel(cancel, task, true);
   encode_object_get(get, object);
   encode_return_release(release, 77);
-  encode_give_back(give_back, true, std::span(&task, 1));
+  encode_give_back(give_back, GiveBackReason::kBlocked, std::span(&task, 1));
   encode_borrow(borrow, object, 5);
+  encode_overdue(overdue, {task, 2});
   const auto owned = OwnedValue::make(ValueKind::kPickle, {}, {});
   encode_object_value(value, {.id = object, .state = RemoteState::kInline, .value = owned->view()});
   encode_object_value(gone, {.id = object, .state = RemoteState::kGone, .reason = "freed"});
@@ -158,6 +184,7 @@ TEST(MessagesTest, EveryTruncationOfASmallMessageIsRefused) {
   EXPECT_TRUE(refused(get, decode_object_get));
   EXPECT_TRUE(refused(release, decode_return_release));
   EXPECT_TRUE(refused(give_back, decode_give_back));
+  EXPECT_TRUE(refused(overdue, decode_overdue));
   EXPECT_TRUE(refused(borrow, decode_borrow));
   EXPECT_TRUE(refused(value, decode_object_value));
   EXPECT_TRUE(refused(gone, decode_object_value));

@@ -23,7 +23,7 @@ struct Recorder : SchedulingOutlet {
   std::vector<TaskRecord*> lost;
   void push(Lease& lease, TaskRecord& task) override { pushed.emplace_back(lease.id, &task); }
   void steal(Lease& victim, std::uint32_t count) override { stolen.emplace_back(victim.id, count); }
-  void need_leases(std::uint64_t, std::uint32_t count, std::uint64_t) override { wanted.push_back(count); }
+  void need_leases(std::uint64_t, const LeaseWish& wish) override { wanted.push_back(wish.wanted); }
   void lease_idle(LeaseId lease) override { idle.push_back(lease); }
   void task_lost(TaskRecord& task, const std::string&) override {
     task.change(TaskState::kSuspended);
@@ -125,7 +125,7 @@ TEST_F(SchedulingTest, AnIdleLeaseStealsFromALoadedOne) {
   std::vector<TaskRecord*> given;
   for (int i = 5; i < 10; ++i) given.push_back(out_.pushed[i].second);
   out_.pushed.clear();
-  scheduling_.on_give_back(1, false, given, now_);
+  scheduling_.on_give_back(1, GiveBackReason::kStolen, given, now_);
   ASSERT_EQ(out_.pushed.size(), 5u);
   for (std::size_t i = 0; i < 5; ++i) {
     EXPECT_EQ(out_.pushed[i].second, given[i]);  // in their order
@@ -160,7 +160,7 @@ TEST_F(SchedulingTest, WhatIsStuckBehindTheOnlyLeaseAsksForAnother) {
   reply(*out_.pushed.back().second, microseconds(20));
   EXPECT_EQ(out_.stolen.back(), std::pair(LeaseId{1}, 1u));
   TaskRecord* const given[] = {&behind};
-  scheduling_.on_give_back(1, false, given, now_);
+  scheduling_.on_give_back(1, GiveBackReason::kStolen, given, now_);
   EXPECT_EQ(out_.pushed.back(), std::pair(LeaseId{2}, &behind));
   reply(behind, microseconds(20));
   reply(endless, milliseconds(10));
@@ -173,7 +173,7 @@ TEST_F(SchedulingTest, ABlockedWorkerGetsNothingUntilItAnswers) {
   TaskRecord& running = enqueue();
   TaskRecord& queued = enqueue();
   TaskRecord* given[] = {&queued};
-  scheduling_.on_give_back(1, true, given, now_);
+  scheduling_.on_give_back(1, GiveBackReason::kBlocked, given, now_);
   EXPECT_EQ(queued.state, TaskState::kQueued);
   EXPECT_EQ(out_.wanted.back(), 1u);  // somebody else must run it
   reply(running, microseconds(20));
@@ -211,7 +211,8 @@ TEST_F(SchedulingTest, ACancelledTaskThatIsGivenBackIsHandedToTheCaller) {
   TaskRecord& task = enqueue();
   task.cancel_requested = true;
   TaskRecord* given[] = {&task};
-  EXPECT_EQ(scheduling_.on_give_back(1, false, given, now_), std::vector<TaskRecord*>{&task});
+  EXPECT_EQ(scheduling_.on_give_back(1, GiveBackReason::kStolen, given, now_),
+            std::vector<TaskRecord*>{&task});
 }
 
 TEST_F(SchedulingTest, AnIdleLeaseIsReportedOnceAfterItsGrace) {
@@ -245,7 +246,7 @@ TEST_F(SchedulingTest, ALeaseBeyondTheFairShareGoesBackInSpiteOfABacklog) {
   EXPECT_TRUE(scheduling_.reclaim(1).empty());
   ASSERT_EQ(out_.stolen.size(), 1u);
   TaskRecord* given[] = {&queued};
-  scheduling_.on_give_back(1, false, given, now_);
+  scheduling_.on_give_back(1, GiveBackReason::kStolen, given, now_);
   EXPECT_EQ(queued.state, TaskState::kQueued);
   EXPECT_EQ(out_.wanted.back(), 1u);
   reply(running, microseconds(20));
@@ -271,6 +272,99 @@ TEST_F(SchedulingTest, ALateReplyOfABrokenLeaseIsIgnored) {
   scheduling_.on_lease_broken(1, "killed", now_);
   scheduling_.on_reply(task, microseconds(1), now_);
   EXPECT_EQ(task.state, TaskState::kSuspended);
+}
+
+TEST_F(SchedulingTest, WhatALeavingWorkerHasNotAnsweredIsQueuedAgainAndNotLost) {
+  lease(1);
+  learn(microseconds(20));
+  TaskRecord& first = enqueue();
+  TaskRecord& second = enqueue();
+  EXPECT_TRUE(scheduling_.on_give_back(1, GiveBackReason::kLeaving, {}, now_).empty());
+  EXPECT_EQ(first.state, TaskState::kQueued);
+  now_ += seconds(2);
+  scheduling_.tick(now_);
+  EXPECT_TRUE(out_.idle.empty());  // its worker is not to be leased to anybody else
+  EXPECT_TRUE(scheduling_.reclaim(0).empty());
+  scheduling_.on_lease_broken(1, "gone", now_);
+  EXPECT_TRUE(out_.lost.empty());
+  out_.pushed.clear();
+  lease(2);
+  ASSERT_EQ(out_.pushed.size(), 2u);
+  EXPECT_EQ(out_.pushed[0].second, &first);
+  EXPECT_EQ(out_.pushed[1].second, &second);
+}
+
+TEST_F(SchedulingTest, AWorkerThatEndsAfterSoManyRunsIsNotGivenMore) {
+  auto shape = std::make_shared<TaskTemplate>();
+  shape->class_key = 1;
+  shape->max_calls = 2;
+  std::vector<TaskRecord*> tasks;
+  for (int i = 0; i < 5; ++i) {
+    tasks.push_back(&make_task());
+    tasks.back()->shape = shape;
+    scheduling_.enqueue(*tasks.back(), now_);
+  }
+  EXPECT_EQ(out_.wanted, (std::vector<std::uint32_t>{1, 2}));  // one for every two tasks
+  lease(1);
+  reply(*tasks[0], microseconds(20));
+  reply(*tasks[1], microseconds(20));
+  EXPECT_EQ(out_.pushed.size(), 2u);
+  EXPECT_TRUE(scheduling_.reclaim(0).empty());
+  lease(2);
+  TaskRecord* given[] = {tasks[2]};
+  scheduling_.on_give_back(2, GiveBackReason::kStolen, given, now_);  // which it has not run then
+  EXPECT_EQ(scheduling_.find(2)->in_flight.back(), tasks[2]);
+}
+
+class PriorityTest : public SchedulingTest {
+ protected:
+  TaskRecord& enqueue_at(std::int32_t priority, std::uint64_t class_key = 1) {
+    TaskRecord& task = make_task(class_key);
+    auto shape = std::make_shared<TaskTemplate>(*task.shape);
+    shape->priority = priority;
+    task.shape = shape;
+    scheduling_.enqueue(task, now_);
+    return task;
+  }
+};
+
+TEST_F(PriorityTest, HigherGoesFirstAndEqualOnesKeepTheirOrder) {
+  lease(1);
+  TaskRecord& running = enqueue();
+  TaskRecord* expected[6];
+  const std::int32_t priorities[] = {0, 5, -1, 5, 0, 7};
+  const int places[] = {3, 1, 5, 2, 4, 0};
+  for (int i = 0; i < 6; ++i) expected[places[i]] = &enqueue_at(priorities[i]);
+  for (TaskRecord* task = &running; TaskRecord * next : expected) {
+    reply(*task, milliseconds(10));
+    EXPECT_EQ(out_.pushed.back().second, next);
+    task = next;
+  }
+}
+
+TEST_F(PriorityTest, AClassGivesItsLeasesUpForAMoreUrgentOne) {
+  lease(1);
+  TaskRecord& running = enqueue_at(0);
+  enqueue_at(0);
+  TaskRecord& urgent = enqueue_at(1, 2);
+  scheduling_.tick(now_);
+  reply(running, milliseconds(10));
+  EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
+  EXPECT_EQ(out_.pushed.size(), 1u);
+  lease(2, 2);
+  EXPECT_EQ(out_.pushed.back().second, &urgent);
+}
+
+TEST_F(PriorityTest, AClassKeepsItsLeasesFromOneThatIsLessUrgent) {
+  lease(1);
+  TaskRecord& running = enqueue_at(1);
+  enqueue_at(1);
+  enqueue_at(0, 2);
+  enqueue_at(1, 3);
+  scheduling_.tick(now_);
+  reply(running, milliseconds(10));
+  EXPECT_TRUE(out_.idle.empty());
+  EXPECT_EQ(out_.pushed.size(), 2u);
 }
 
 // Everything that can happen to a scheduling class, in random order.
@@ -360,7 +454,7 @@ class RandomHistory {
     const LeaseId id = *leases_.begin();
     std::vector<TaskRecord*> given(in_flight(id).begin(), in_flight(id).end());
     if (!given.empty()) given.erase(given.begin());
-    scheduling_.on_give_back(id, random_() % 2 == 0, given, now_);
+    scheduling_.on_give_back(id, static_cast<GiveBackReason>(random_() % 3), given, now_);
   }
 
   void break_lease() {

@@ -174,15 +174,6 @@ def test_application_errors_are_retried_only_when_asked(tmp_path: Any) -> None:
         aktis.get(task.options(retry_exceptions=[OSError]).remote(str(tmp_path / "d")))
 
 
-def test_max_calls_ends_the_worker() -> None:
-    @aktis.remote(max_calls=1)
-    def pid() -> int:
-        return os.getpid()
-
-    pids = [aktis.get(pid.remote()) for _ in range(3)]
-    assert len(set(pids)) == 3
-
-
 def test_environment_variables_of_a_task() -> None:
     @aktis.remote(runtime_env={"env_vars": {"AKTIS_TEST_VALUE": "7"}})
     def read() -> str | None:

@@ -94,12 +94,19 @@ class FakeNode:
         self.send(m.WorkerDied(token, observed(1000 + token, 0, signal, known=True)))
 
     def request(
-        self, client: bytes, wanted: int, *, job: bytes = b"job1", key: int = 1, **amounts: float
+        self,
+        client: bytes,
+        wanted: int,
+        *,
+        job: bytes = b"job1",
+        key: int = 1,
+        priority: int = 0,
+        **amounts: float,
     ) -> None:
         """A client wants leases; one CPU each by default."""
         needs = units(**amounts) if amounts else units(CPU=1)
         needs = {name: amount for name, amount in needs.items() if amount}
-        self.send(m.LeasesRequested(client, key, wanted, needs, job, f"f{key}"))
+        self.send(m.LeasesRequested(client, key, wanted, needs, job, f"f{key}", priority=priority))
 
     def give_back(self, client: bytes, *lease_ids: int) -> None:
         """A client returns leases."""

@@ -1,16 +1,18 @@
-"""Cancelling a task: queued, running, by force."""
+"""Cancelling a task: queued, running, by force, because its time is up."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aktis import _core
 from aktis._core import ObjectRef
 from aktis._proto import raylet_pb2
 from aktis._runtime.errors import encode_error
-from aktis._runtime.session import Session
-from aktis.exceptions import TaskCancelledError
+from aktis.exceptions import TaskCancelledError, TaskTimeoutError
+
+if TYPE_CHECKING:
+    from aktis._runtime.session import Session
 
 
-def cancel_task(session: Session, ref: ObjectRef[Any], *, force: bool, recursive: bool) -> None:
+def cancel_task(session: "Session", ref: ObjectRef[Any], *, force: bool, recursive: bool) -> None:
     """See `aktis.cancel`."""
     core = session.core
     task_id = ref.task_id()
@@ -20,12 +22,33 @@ def cancel_task(session: Session, ref: ObjectRef[Any], *, force: bool, recursive
         raise ValueError("cancel(force=True) is not for calls of actors: use kill() to end the actor")
     error = encode_error(TaskCancelledError(task_id.hex()))
     outcome = core.cancel(task_id, recursive, error)
-    if outcome != _core.CANCEL_SENT or not force:
+    if outcome == _core.CANCEL_SENT and force:
+        _kill_worker_of(session, task_id, f"task {task_id.hex()} was cancelled by force")
+
+
+def task_overdue(session: "Session", task_id: bytes, name: str, timeout_ms: int, again: bool) -> None:
+    """A task has run for longer than its ``timeout_s``: it is cancelled, and later its worker killed.
+
+    Args:
+        again: It was told to end before, and the time that it got for that is over too.
+    """
+    timeout = f"timeout_s={timeout_ms / 1000:g}"
+    if again:
+        reason = f"task {task_id.hex()} ({name}) did not end when it was interrupted, {timeout} having passed"
+        _kill_worker_of(session, task_id, reason)
         return
-    holder = core.worker_of(task_id)
+    text = (
+        f"Task {task_id.hex()} ({name}) was cancelled because it ran for longer than {timeout}: "
+        "give it more time with .options(timeout_s=...), or less to do"
+    )
+    if session.core.cancel(task_id, True, encode_error(TaskTimeoutError(task_id.hex(), text))):
+        session.core.remind(task_id, session.node.timeout_grace_ms)
+
+
+def _kill_worker_of(session: "Session", task_id: bytes, reason: str) -> None:
+    holder = session.core.worker_of(task_id)
     if holder is not None:
         worker_id, lease_id = holder
-        reason = f"task {task_id.hex()} was cancelled by force"
         session.control.notify(
             kill_worker=raylet_pb2.KillWorker(worker_id=worker_id, lease_id=lease_id, reason=reason)
         )

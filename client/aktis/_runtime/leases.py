@@ -32,6 +32,7 @@ class Request:
     cls: SchedulingClass
     wanted: int
     backlog: int
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,13 @@ class LeasePolicy:
         """Make a scheduling class known, before its first task is submitted."""
         self._classes[cls.key] = _ClassState(cls)
 
-    def needed(self, class_key: int, wanted: int, backlog: int) -> list[Instruction]:
+    def needed(self, class_key: int, wanted: int, backlog: int, priority: int = 0) -> list[Instruction]:
         """The core could use so many more leases."""
         state = self._classes[class_key]
         state.wanted = min(wanted, MAX_WANTED)
         if state.wanted == 0:
             state.warned = ""
-        return [Request(state.cls, state.wanted, backlog)]
+        return [Request(state.cls, state.wanted, backlog, priority)]
 
     def granted(self, class_key: int, lease_id: int) -> None:
         """A lease has come."""

@@ -13,6 +13,8 @@ from aktis._runtime.environments.check import check_runtime_env
 Check = Callable[[str, Any], None]
 
 MAX_NUM_RETURNS: Final = 65_535
+MAX_PRIORITY: Final = 1_000_000
+MAX_TIMEOUT_S: Final = 1_000_000
 DEFAULT_ASYNC_CONCURRENCY: Final = 1000
 # Enough to ask for a node that has the accelerator, too little to use it up.
 _ACCELERATOR_SHARE: Final = 0.001
@@ -31,6 +33,12 @@ def _amount(name: str, value: Any) -> None:
         raise _type_error(name, "a number", value)
     if not 0 <= value < float("inf"):
         raise ValueError(f"option {name!r} must be finite and not negative, got {value!r}")
+
+
+def _timeout(name: str, value: Any) -> None:
+    _amount(name, value)
+    if not 0.001 <= value <= MAX_TIMEOUT_S:
+        raise ValueError(f"option {name!r} must be between 0.001 and {MAX_TIMEOUT_S} seconds, got {value!r}")
 
 
 def _integer(minimum: int, *, unlimited: bool = False, maximum: int = 2**31 - 1) -> Check:
@@ -150,6 +158,8 @@ TASK_OPTIONS: Final[Mapping[str, Check]] = {
     "max_retries": _integer(0, unlimited=True),
     "retry_exceptions": _retry_exceptions,
     "max_calls": _integer(0),
+    "timeout_s": _timeout,
+    "priority": _integer(-MAX_PRIORITY, maximum=MAX_PRIORITY),
     **_GENERATORS,
 }
 ACTOR_OPTIONS: Final[Mapping[str, Check]] = {

@@ -1,6 +1,7 @@
 """Functions that run as tasks: what ``@aktis.remote`` makes of a function."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
@@ -150,6 +151,9 @@ class RemoteFunction(Generic[P, R]):
             max_retries=options.get("max_retries", DEFAULT_MAX_RETRIES),
             flags=(_core.TASK_RETRY_ON_ERROR if retry else 0) | generators.FLAGS.get(returns, 0),
             retry_key=retry_number(session, retry),
+            max_calls=options.get("max_calls", 0),
+            timeout_ms=math.ceil(options.get("timeout_s", 0) * 1000),
+            priority=options.get("priority", 0),
             **generators.template_returns(returns, options),
         )
         self._submit = session.core.submit

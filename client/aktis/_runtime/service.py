@@ -5,6 +5,7 @@ Nothing here may block: what has to wait for a daemon, runs code of the user's, 
 somebody may read slowly, goes to a thread of another kind (`aktis._runtime.errands`).
 """
 
+import functools
 import signal
 import threading
 import traceback
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aktis import _core
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
+from aktis._runtime.cancel import task_overdue
 from aktis._runtime.causes import describe_death, setup_failure
 from aktis._runtime.current import EVENT_HANDLE_DROPPED, EVENT_MAY_RETRY, EVENT_RUN, EVENT_STOP
 from aktis._runtime.errors import decode_error, encode_error
@@ -78,6 +80,7 @@ class Service:
             _core.EVENT_OBJECT_LOST: self._object_lost,
             _core.EVENT_ACTOR_LOST: lambda actor, worker, _: session.actors.connection_lost(actor, worker),
             _core.EVENT_CANCEL: lambda task_id, recursive: self.cancel_children(task_id, recursive),
+            _core.EVENT_TASK_OVERDUE: functools.partial(task_overdue, session),
             _core.EVENT_RAYLET_LOST: self._raylet_lost,
             _core.EVENT_PLASMA_LOST: lambda reason: self._complain(f"the object store is gone: {reason}"),
             EVENT_HANDLE_DROPPED: self._handle_dropped,
@@ -164,7 +167,7 @@ class Service:
         control = self._session.control
         for instruction in instructions:
             match instruction:
-                case Request(cls, wanted, backlog):
+                case Request(cls, wanted, backlog, priority):
                     control.notify(
                         request_leases=raylet_pb2.RequestLeases(
                             class_key=cls.key,
@@ -175,6 +178,7 @@ class Service:
                             job_id=self._session.job_id,
                             label_selector=dict(cls.label_selector),
                             runtime_env_hash=cls.runtime_env_hash,
+                            priority=priority,
                         )
                     )
                 case Return(lease_ids, failing):
@@ -186,11 +190,11 @@ class Service:
                 case Warn(message):
                     self._complain(message)
 
-    def _need_leases(self, class_key: int, wanted: int, backlog: int) -> None:
+    def _need_leases(self, class_key: int, wanted: int, backlog: int, priority: int) -> None:
         if self._raylet_error:
             self._core.fail_class(class_key, self._raylet_error)
         else:
-            self._carry_out(self.leases.needed(class_key, wanted, backlog))
+            self._carry_out(self.leases.needed(class_key, wanted, backlog, priority))
 
     def _leases_granted(self, message: raylet_pb2.LeasesGranted) -> None:
         for lease in message.leases:

@@ -160,7 +160,6 @@ class PlainExecutor:
         if left == 1:
             from aktis._proto import common_pb2
 
-            self._core.drain_executor()
             message = "it has run a function with max_calls as often as that allows"
             leave(self._session, common_pb2.DeathCause(kind=common_pb2.DeathCause.INTENDED, message=message))
 

@@ -3,11 +3,14 @@
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from aktis._proto import common_pb2
     from aktis._runtime.session import Session
+
+_LEAVE_TIMEOUT_S: Final = 5.0
+"""How long owners may take to read the last answers."""
 
 
 class ActorExit(BaseException):
@@ -32,7 +35,8 @@ def exit_actor() -> NoReturn:
 def leave(session: "Session", cause: "common_pb2.DeathCause | None", exit_code: int = 0) -> NoReturn:
     """End this process now; ``cause`` tells the raylet that it does so on purpose.
 
-    Other threads are not waited for: whatever should have been finished was finished by the caller.
+    Other threads are not waited for. Answers that are on their way are, and owners hear which tasks have not
+    begun.
     """
     import atexit
 
@@ -40,6 +44,7 @@ def leave(session: "Session", cause: "common_pb2.DeathCause | None", exit_code: 
     from aktis._runtime import user_metrics
 
     with contextlib.suppress(Exception):
+        session.core.take_leave(_LEAVE_TIMEOUT_S)
         user_metrics.flush_last(session)
         if cause is not None:
             session.control.notify(exiting=raylet_pb2.Exiting(cause=cause))

@@ -390,6 +390,7 @@ class Control:
                 message.function_name[:200],
                 message.backlog,
                 environment=_environment(message.runtime_env_hash),
+                priority=message.priority,
             )
         )
 

@@ -29,6 +29,8 @@ class Demand:
     """Grants made to others while it did not fit."""
     hold_until: float = 0.0
     environment: str = ""
+    priority: int = 0
+    """Higher goes first among the demands of one job."""
 
     @property
     def key(self) -> DemandKey:
@@ -75,6 +77,14 @@ class Turn:
 
     urgent: deque[Demand] = field(default_factory=deque)
     normal: deque[Demand] = field(default_factory=deque)
+
+    def line_up(self, demand: Demand) -> None:
+        """Put a demand behind those that are not less urgent than it."""
+        waiting = self.normal
+        place = len(waiting)
+        while place and waiting[place - 1].priority < demand.priority:
+            place -= 1
+        waiting.insert(place, demand)
 
 
 @dataclass(slots=True)

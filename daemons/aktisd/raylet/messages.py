@@ -48,6 +48,7 @@ class LeasesRequested:
     labels: Mapping[str, str] | None = None
     environment: str = ""
     """Hash of the runtime environment; empty for none."""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

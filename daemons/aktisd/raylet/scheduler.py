@@ -14,7 +14,8 @@ most
    others submit. Within a job, demands of workers that are blocked in ``get`` go first: they wait for their
    children, and serving new roots instead would only block more workers. Of these the most deeply nested
    one is served whole before the next: so a tree of tasks is run depth first, and what is blocked at a time
-   is a path of it for each CPU, not a level. Then the demands take turns.
+   is a path of it for each CPU, not a level. Then
+   higher priorities go first, and demands of equal ones take turns.
 
 Sharing what is *free* is not enough, because leases are kept while there is a backlog. So when a job waits
 that holds less than its share, clients of jobs that hold more are asked to give leases back
@@ -98,7 +99,7 @@ class Scheduler:
             # Leases of the class that are held keep the old amounts; they are counted by their allocation.
             demand.amounts, demand.told_at = event.amounts, None
         demand.wanted, demand.backlog = event.wanted, event.backlog
-        demand.environment = event.environment
+        demand.environment, demand.priority = event.environment, event.priority
         if event.wanted:
             self._job(demand.job_id).waiting.setdefault(demand.key, demand)
         else:
@@ -172,7 +173,7 @@ class Scheduler:
                 if queue is turn.urgent:
                     queue.appendleft(demand)
                 else:
-                    queue.append(demand)
+                    turn.line_up(demand)
         for (client, class_key), leases in round_.grants.items():
             self._outbox.append(Grant(client, class_key, tuple(leases)))
         self._after(round_, now)
@@ -188,7 +189,10 @@ class Scheduler:
                 for demand in job.waiting.values():
                     if self._environments.template(demand.environment) is None:
                         continue
-                    (urgent if self._is_urgent(demand) else turn.normal).append(demand)
+                    if self._is_urgent(demand):
+                        urgent.append(demand)
+                    else:
+                        turn.line_up(demand)
                 urgent.sort(key=lambda demand: self._depth(demand.client), reverse=True)
                 turn.urgent.extend(urgent)
                 any_urgent = any_urgent or bool(turn.urgent)

@@ -68,6 +68,10 @@ def test_a_wrong_type_is_a_type_error_that_names_the_option(name: str, value: An
         ("scheduling_strategy", object()),
         ("runtime_env", {"conda": "env"}),
         ("max_calls", -1),
+        ("timeout_s", 0),
+        ("timeout_s", -1.0),
+        ("timeout_s", 1e9),
+        ("priority", 2_000_000),
     ],
 )
 def test_a_bad_value_is_a_value_error_that_names_the_option(name: str, value: Any) -> None:

@@ -39,6 +39,40 @@ def test_returned_lease_goes_to_the_next_request_with_the_same_worker() -> None:
     assert second.lease_id != first.lease_id
 
 
+def test_higher_priorities_of_one_job_go_first_and_others_are_not_held_up() -> None:
+    node = FakeNode(units(CPU=1))
+    node.request(A, 1)
+    (lease,) = node.granted()
+    node.request(B, 2, key=1)
+    node.request(B, 2, key=2, priority=5)
+    node.request(B, 1, key=3, priority=-1)
+    node.request(A, 1, key=4, priority=5)
+    node.request(C, 1, job=b"job2", priority=-9)
+    holder = A
+    order = []
+    while True:
+        node.give_back(holder, lease.lease_id)
+        granted = node.take(m.Grant)
+        if not granted:
+            break
+        ((grant,),) = [granted]
+        (lease,), holder = grant.leases, grant.client
+        order.append((grant.client, grant.class_key))
+    assert [entry for entry in order if entry[0] != C] == [(B, 2), (A, 4), (B, 2), (B, 1), (B, 1), (B, 3)]
+    assert order.index((C, 1)) <= 1  # jobs share the node, whatever their tasks say of themselves
+
+
+def test_the_priority_of_a_request_that_waits_can_change() -> None:
+    node = FakeNode(units(CPU=1))
+    node.request(A, 1)
+    (lease,) = node.granted()
+    node.request(B, 1, key=1)
+    node.request(B, 1, key=2)
+    node.request(B, 1, key=2, priority=1)
+    node.give_back(A, lease.lease_id)
+    assert [grant.class_key for grant in node.take(m.Grant)] == [2]
+
+
 def test_a_later_request_replaces_and_zero_withdraws() -> None:
     node = FakeNode(units(CPU=1))
     node.request(A, 5)

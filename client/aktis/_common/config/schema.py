@@ -111,6 +111,9 @@ class WorkersSection(Section):
     fetch_timeout_s: PositiveFloat = _doc(
         60.0, "How long a task waits for an argument in shared memory before ObjectFetchTimedOutError."
     )
+    timeout_grace_s: NonNegativeFloat = _doc(
+        5.0, "A task beyond its timeout_s is interrupted; its worker is killed if it goes on for so long."
+    )
     entry_point: str = _doc(
         "aktis._worker.main:run", "What a worker runs: MODULE:FUNCTION that takes a WorkerStart."
     )
