@@ -4,10 +4,13 @@ All methods are thread-safe. Those that may wait release the GIL, poll the socke
 thread does (leader/follower) and return early to let Python handle signals. Ids are raw bytes.
 """
 
+import asyncio
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Final, Generic, Literal, TypeVar
+
+from aktis._runtime.ids import JobID, TaskID
 
 __version__: Final[str]
 PROTOCOL_MAJOR: Final[int]
@@ -22,15 +25,26 @@ class ObjectRef(Generic[_T_co]):
     def binary(self) -> bytes:
         """The 20 bytes of the object's id."""
     def hex(self) -> str: ...
-    def task_id(self) -> bytes:
-        """The 16 bytes of the id of the task that makes the object."""
     def owner_worker_id(self) -> bytes: ...
+    def size(self) -> int:
+        """How many bytes the id has."""
+    @staticmethod
+    def nil() -> ObjectRef[Any]:
+        """The reference to nothing: all zero."""
+    @staticmethod
+    def from_random() -> ObjectRef[Any]:
+        """A new id, of no object."""
+    def _task_bytes(self) -> bytes:
+        """The 16 bytes of the id of the task that makes the object."""
     def is_nil(self) -> bool: ...
     def __hash__(self) -> int: ...
     def __eq__(self, other: object) -> bool: ...
     # Set by aktis._runtime.refs when it is imported:
     def __await__(self) -> Generator[Any, None, _T_co]: ...
     def future(self) -> Future[_T_co]: ...
+    def as_future(self) -> asyncio.Future[_T_co]: ...
+    def task_id(self) -> TaskID: ...
+    def job_id(self) -> JobID: ...
 
 class TaskTemplate:
     """What all calls of one remote function (or actor method) with the same options share.
@@ -208,6 +222,7 @@ class Core:
         load_error: Callable[[bytes], BaseException],
         store_full: Callable[[str], BaseException],
         fetch_timed_out: Callable[[str, str, str], BaseException],
+        session_ended: Callable[[str], BaseException],
     ) -> None:
         """serialize(value) -> (in-band pickle, out-of-band buffers) for what plain pickle cannot be trusted
         with (values of builtin types never get here); load_error(in-band) -> the exception that get() raises;
@@ -226,6 +241,8 @@ class Core:
 
         None when the references are not distinct ObjectRefs.
         """
+    def task_of(self, ref: ObjectRef[Any]) -> bytes:
+        """The 16 bytes of the id of the task that makes the object of a reference of this session."""
     def is_ready(self, ref: ObjectRef[Any]) -> bool: ...
     def awaits_owner(self, ref: ObjectRef[Any]) -> bool:
         """Whether it does not exist yet, as far as is known, and another process, its owner, will say so."""

@@ -3,7 +3,7 @@
 Each says what happened, to which task, actor or object, and what to do next. All of them pickle.
 
 Some are part of the interface so that programs can name them in ``except``, and nothing raises them yet:
-ActorHandleNotFoundError, ActorPlacementGroupRemoved, ActorUnschedulableError, AuthenticationError,
+ActorPlacementGroupRemoved, ActorUnschedulableError, AuthenticationError,
 NodeDiedError, OutOfDiskError, TaskPlacementGroupRemoved and TaskUnschedulableError.
 """
 
@@ -32,6 +32,7 @@ __all__ = [
     "OwnerDiedError",
     "PendingCallsLimitExceeded",
     "RuntimeEnvSetupError",
+    "SessionEndedError",
     "TaskCancelledError",
     "TaskError",
     "TaskPlacementGroupRemoved",
@@ -43,6 +44,10 @@ __all__ = [
 
 class AktisError(Exception):
     """Base of every error of the runtime."""
+
+
+class SessionEndedError(ValueError, AktisError):
+    """A reference of a session that has ended, by ``shutdown`` or with its cluster, was used."""
 
 
 # ---- tasks ----
@@ -170,7 +175,7 @@ class ActorAlreadyExistsError(ValueError, AktisError):
 
 
 class ActorHandleNotFoundError(ValueError, AktisError):
-    """The handle names an actor that this cluster does not know."""
+    """The handle belongs to a session that has ended, and its actor is not known in this one."""
 
 
 class PendingCallsLimitExceeded(AktisError):  # noqa: N818

@@ -45,6 +45,14 @@ struct PyCore {
     }
     return *core;
   }
+  // For what only makes sense while the session lasts.
+  Core& open() const {
+    Core& live = get();
+    if (live.closed()) {
+      raise(hooks().session_ended("this session has ended; what belongs to it can no longer be used"));
+    }
+    return live;
+  }
 };
 
 PyCore make_core(int role, const py::bytes& worker_id, std::string token, std::string raylet_address,
@@ -80,13 +88,21 @@ void set_limits(PyCore& self, std::size_t inline_bytes, std::size_t inline_argum
 
 // ---- objects ----
 
+ObjectId id_of(PyCore& self, const py::object& ref) {
+  return ids_of(*self.core, py::make_tuple(ref)).front();
+}
+
 py::object get(PyCore& self, const py::sequence& refs, double timeout_s) {
-  const std::vector<ObjectId> ids = ids_of(refs);
-  if (!wait_readable(self.get(), ids, deadline_after(timeout_s))) return py::none();
+  Core& core = self.open();
+  const std::vector<ObjectId> ids = ids_of(core, refs);
+  if (!wait_readable(core, ids, deadline_after(timeout_s))) return py::none();
   py::list values(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const auto value = self.core->read(ids[i]);
-    if (!value) throw py::value_error("object " + ids[i].hex() + " cannot be read");
+    if (!value) {
+      self.open();
+      throw py::value_error("object " + ids[i].hex() + " cannot be read");
+    }
     values[i] = deserialize(self.core, ids[i], *value, Cover::by_object(ids[i]));
   }
   return values;
@@ -108,7 +124,7 @@ void wait_for_room(Core& core) {
 
 py::object submit_call(PyCore& self, const ActorId& actor, const PyTaskTemplate& shape, const py::tuple& args,
                        const py::object& kwargs, bool may_wait = true) {
-  Core& core = self.get();
+  Core& core = self.open();
   if (may_wait) wait_for_room(core);
   PreparedCall call;
   prepare_call(self.core, shape, args, kwargs, call);
@@ -125,6 +141,7 @@ py::object submit_call(PyCore& self, const ActorId& actor, const PyTaskTemplate&
 
 py::object encode_creation(PyCore& self, const PyTaskTemplate& shape, const py::bytes& actor_id,
                            const py::tuple& args, const py::object& kwargs, const PyTask* parent) {
+  self.open();
   PreparedCall call;
   prepare_call(self.core, shape, args, kwargs, call);
   call.submission.actor = id_from<ActorId>(actor_id);
@@ -170,7 +187,8 @@ void begin(PyCore& self, const py::object& task) {
 void fail(PyCore& self, PyTask& task, const py::bytes& error, bool cancelled, const std::string& text,
           const py::sequence& references) {
   std::vector<core::ResultParts> results(1);
-  for (const ObjectId& id : ids_of(references)) results[0].nested.push_back(self.core->ref_of(id));
+  for (const ObjectId& id : ids_of(*self.core, references))
+    results[0].nested.push_back(self.core->ref_of(id));
   results[0].value = core::OwnedValue::make(core::ValueKind::kError, view_of(error), {});
   self.core->finish(task.task, cancelled ? core::TaskStatus::kCancelled : core::TaskStatus::kError,
                     std::move(results), text);
@@ -297,11 +315,12 @@ void bind_life(Class& type) {
       .def(
           "set_hooks",
           [](PyCore&, const py::object& serialize_hook, const py::object& load_error,
-             const py::object& store_full, const py::object& fetch_timed_out) {
-            hooks() = {serialize_hook, load_error, store_full, fetch_timed_out};
+             const py::object& store_full, const py::object& fetch_timed_out,
+             const py::object& session_ended) {
+            hooks() = {serialize_hook, load_error, store_full, fetch_timed_out, session_ended};
           },
           py::kw_only(), py::arg("serialize"), py::arg("load_error"), py::arg("store_full"),
-          py::arg("fetch_timed_out"))
+          py::arg("fetch_timed_out"), py::arg("session_ended"))
       .def("call", &call, py::arg("request"), py::arg("request_id"), py::arg("timeout_s"))
       .def("next_request_id", [](PyCore& self) { return self.core->next_request_id(); })
       .def("notify", [](PyCore& self, const py::bytes& message) { self.get().notify(view_of(message)); })
@@ -317,30 +336,27 @@ void bind_life(Class& type) {
 
 void bind_objects(Class& type) {
   type.def("put",
-           [](PyCore& self, const py::object& value) { return self.get(), put_value(self.core, value); })
+           [](PyCore& self, const py::object& value) { return self.open(), put_value(self.core, value); })
       .def("get", &get, py::arg("refs"), py::arg("timeout_s"))
       .def(
           "wait",
           [](PyCore& self, const py::object& refs, std::size_t num_returns, double timeout_s, bool fetch) {
-            return wait_ready(self.get(), refs, num_returns, timeout_s, fetch);
+            return wait_ready(self.open(), refs, num_returns, timeout_s, fetch);
           },
           py::arg("refs"), py::arg("num_returns"), py::arg("timeout_s"), py::arg("fetch_local"))
-      .def("is_ready", [](PyCore& self,
-                          const py::object& ref) { return self.get().ready(ids_of(py::make_tuple(ref))[0]); })
+      .def("task_of", [](PyCore& self, const py::object& ref) { return to_bytes(id_of(self, ref).task()); })
+      .def("is_ready", [](PyCore& self, const py::object& ref) { return self.get().ready(id_of(self, ref)); })
       .def("awaits_owner",
-           [](PyCore& self, const py::object& ref) {
-             return self.get().awaits_owner(ids_of(py::make_tuple(ref))[0]);
-           })
+           [](PyCore& self, const py::object& ref) { return self.get().awaits_owner(id_of(self, ref)); })
       .def(
           "watch",
           [](PyCore& self, const py::object& ref, bool value) {
-            return self.get().watch(ids_of(py::make_tuple(ref))[0], value);
+            return self.open().watch(id_of(self, ref), value);
           },
           py::arg("ref"), py::arg("value") = false)
-      .def("watch_free",
-           [](PyCore& self, const py::object& ref) { self.get().watch_free(ids_of(py::make_tuple(ref))[0]); })
+      .def("watch_free", [](PyCore& self, const py::object& ref) { self.get().watch_free(id_of(self, ref)); })
       .def("free", [](PyCore& self, const py::sequence& refs,
-                      const py::bytes& error) { self.get().free(ids_of(refs), view_of(error)); })
+                      const py::bytes& error) { self.open().free(ids_of(*self.core, refs), view_of(error)); })
       .def("fail_object",
            [](PyCore& self, const py::bytes& id, const py::bytes& error) {
              self.core->fail_object(id_from<ObjectId>(id), view_of(error));
@@ -355,7 +371,7 @@ void bind_objects(Class& type) {
       .def("complete_object", [](PyCore& self, const py::object& ref, const py::object& value) {
         Serialized serialized;
         serialize(value, true, serialized);
-        self.core->complete_object(ids_of(py::make_tuple(ref))[0], serialized.parts);
+        self.core->complete_object(id_of(self, ref), serialized.parts);
       });
 }
 
@@ -496,7 +512,7 @@ void set_current_core(std::shared_ptr<Core> core) { running() = std::move(core);
 std::shared_ptr<Core> require_core() {
   if (!running()) {
     throw std::runtime_error(
-        "an ObjectRef can only be loaded while Aktis is initialized: call aktis.init() first");
+        "an ObjectRef can only be loaded or sent while Aktis is initialized: call aktis.init() first");
   }
   return running();
 }

@@ -2,6 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <structmember.h>
 
+#include <random>
+
 #include "bindings/python_core.h"
 
 namespace aktis::bindings {
@@ -9,7 +11,7 @@ namespace {
 
 struct PyObjectRef {
   PyObject_HEAD ObjectId id;
-  std::shared_ptr<Core> core;
+  std::shared_ptr<Core> core;  // null when it is only an id: nil() or from_random()
   PyObject* weak_references;
 };
 
@@ -22,7 +24,7 @@ PyObjectRef* cast(PyObject* self) { return reinterpret_cast<PyObjectRef*>(self);
 void dealloc(PyObject* self) {
   PyObjectRef* ref = cast(self);
   if (ref->weak_references != nullptr) PyObject_ClearWeakRefs(self);
-  ref->core->drop_reference(ref->id);
+  if (ref->core) ref->core->drop_reference(ref->id);
   ref->core.~shared_ptr();
   PyTypeObject* own_type = Py_TYPE(self);
   PyObject_Free(self);
@@ -35,26 +37,41 @@ PyObject* binary(PyObject* self, PyObject*) {
 
 PyObject* hex(PyObject* self, PyObject*) { return PyUnicode_FromString(cast(self)->id.hex().c_str()); }
 
-PyObject* task_id(PyObject* self, PyObject*) {
+PyObject* task_bytes(PyObject* self, PyObject*) {
   return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(cast(self)->id.data), TaskId::kBytes);
 }
 
 PyObject* is_nil(PyObject* self, PyObject*) { return PyBool_FromLong(cast(self)->id.is_nil()); }
 
+PyObject* size(PyObject*, PyObject*) { return PyLong_FromSize_t(ObjectId::kBytes); }
+
 PyObject* owner_worker_id(PyObject* self, PyObject*) {
+  if (!cast(self)->core) return to_bytes(WorkerId{}).release().ptr();
   const RefId ref = cast(self)->core->ref_of(cast(self)->id);
   return to_bytes(ref.owner).release().ptr();
 }
 
+PyObject* nil(PyObject*, PyObject*) { return make_object_ref(nullptr, ObjectId{}); }
+
+PyObject* from_random(PyObject*, PyObject*) {
+  thread_local std::random_device random;
+  ObjectId id;
+  for (auto& byte : id.data) byte = static_cast<std::remove_reference_t<decltype(byte)>>(random());
+  return make_object_ref(nullptr, id);
+}
+
 PyObject* reduce(PyObject* self, PyObject*) {
   PyObjectRef* ref = cast(self);
-  const RefId travelling = ref->core->ref_of(ref->id);
-  if (Collector* collector = Collector::active()) {
-    collector->refs.push_back(travelling);
-  } else {
-    ref->core->pin_forever(ref->id);  // pickled outside Aktis: out of our sight
-  }
   try {
+    Collector* collector = Collector::active();
+    // Sent to other processes of this session, unless it is pickled for something else.
+    if (!ref->core || collector != nullptr) id_in(*require_core(), self);
+    const RefId travelling = ref->core->ref_of(ref->id);
+    if (collector != nullptr) {
+      collector->refs.push_back(travelling);
+    } else {
+      ref->core->pin_forever(ref->id);  // pickled outside Aktis: out of our sight
+    }
     const py::object rebuild = py::module_::import("aktis._core").attr("rebuild_reference");
     return py::make_tuple(rebuild, py::make_tuple(to_bytes(travelling.id), to_bytes(travelling.owner),
                                                   to_bytes(travelling.node)))
@@ -62,8 +79,10 @@ PyObject* reduce(PyObject* self, PyObject*) {
         .ptr();
   } catch (py::error_already_set& error) {
     error.restore();
-    return nullptr;
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
   }
+  return nullptr;
 }
 
 PyObject* represent(PyObject* self) {
@@ -86,7 +105,10 @@ PyObject* compare(PyObject* left, PyObject* right, int operation) {
 PyMethodDef methods[] = {
     {"binary", binary, METH_NOARGS, "The 20 bytes of the object's id."},
     {"hex", hex, METH_NOARGS, "The object's id in hexadecimal."},
-    {"task_id", task_id, METH_NOARGS, "The 16 bytes of the id of the task that makes the object."},
+    {"_task_bytes", task_bytes, METH_NOARGS, "The 16 bytes of the id of the task that makes the object."},
+    {"size", size, METH_NOARGS, "How many bytes the id has."},
+    {"nil", nil, METH_NOARGS | METH_STATIC, "The reference to nothing: all zero."},
+    {"from_random", from_random, METH_NOARGS | METH_STATIC, "A new id, of no object."},
     {"owner_worker_id", owner_worker_id, METH_NOARGS, "The id of the process that owns the object."},
     {"is_nil", is_nil, METH_NOARGS, "Whether the id is all zero."},
     {"__reduce__", reduce, METH_NOARGS, nullptr},
@@ -126,7 +148,16 @@ py::object rebuild_reference(const py::bytes& id, const py::bytes& owner, const 
 
 bool is_object_ref(PyObject* object) { return Py_TYPE(object) == type; }
 
-const ObjectId& id_of(PyObject* ref) { return cast(ref)->id; }
+const ObjectId& id_in(const Core& core, PyObject* ref) {
+  const PyObjectRef* known = cast(ref);
+  if (known->core.get() == &core) return known->id;
+  const std::string name = "ObjectRef(" + known->id.hex() + ")";
+  raise(hooks().session_ended(
+      known->core
+          ? name + " belongs to a session of this process that has ended, and its object with it: make "
+                   "the object anew"
+          : name + " is only an id, by nil() or from_random(): there is no such object"));
+}
 
 PyObject* make_object_ref(std::shared_ptr<Core> core, const ObjectId& id) {
   PyObjectRef* ref = PyObject_New(PyObjectRef, type);
@@ -137,14 +168,14 @@ PyObject* make_object_ref(std::shared_ptr<Core> core, const ObjectId& id) {
   return reinterpret_cast<PyObject*>(ref);
 }
 
-std::vector<ObjectId> ids_of(const py::sequence& refs) {
+std::vector<ObjectId> ids_of(const Core& core, const py::sequence& refs) {
   std::vector<ObjectId> ids;
   ids.reserve(refs.size());
   for (const py::handle ref : refs) {
     if (!is_object_ref(ref.ptr())) {
       throw py::type_error(std::string("an ObjectRef is needed, got ") + Py_TYPE(ref.ptr())->tp_name);
     }
-    ids.push_back(id_of(ref.ptr()));
+    ids.push_back(id_in(core, ref.ptr()));
   }
   return ids;
 }

@@ -31,9 +31,11 @@ void bind_object_ref(py::module_& module);
 bool is_object_ref(PyObject* object);
 // A new Python reference that takes over one local handle that the core has counted already.
 PyObject* make_object_ref(std::shared_ptr<Core> core, const ObjectId& id);
-const ObjectId& id_of(PyObject* ref);
-// Ids of a sequence of ObjectRefs; TypeError that names what else was in it.
-std::vector<ObjectId> ids_of(const py::sequence& refs);
+// The id of a reference that is about to be used in the session of `core`; raises when it belongs to a
+// session that has ended, or to none.
+const ObjectId& id_in(const Core& core, PyObject* ref);
+// Ids of a sequence of ObjectRefs; TypeError that names what else was in it; as id_in().
+std::vector<ObjectId> ids_of(const Core& core, const py::sequence& refs);
 
 // ---- values (serialize.cc) ----
 
@@ -43,6 +45,7 @@ struct Hooks {
   py::object load_error;       // in-band -> the exception to raise
   py::object store_full;       // text -> the exception to raise
   py::object fetch_timed_out;  // object, owner, node as hexadecimal text -> the exception to raise
+  py::object session_ended;    // text -> the exception to raise
 };
 Hooks& hooks();
 

@@ -87,7 +87,8 @@ void serialize_with_hook(py::handle value, Serialized& out) {
 struct PyValueBuffer {
   PyObject_HEAD Bytes bytes;
   std::shared_ptr<const core::OwnedValue> owned;
-  std::shared_ptr<Core> core;  // set when the value is pinned in shared memory
+  std::shared_ptr<Core> core;           // set when the value is pinned in shared memory
+  std::shared_ptr<const void> mapping;  // the memory itself: it outlives the session
   ObjectId id;
 };
 
@@ -98,6 +99,7 @@ void buffer_dealloc(PyObject* self) {
   if (buffer->core) buffer->core->unpin(buffer->id);
   buffer->owned.~shared_ptr();
   buffer->core.~shared_ptr();
+  buffer->mapping.~shared_ptr();
   PyTypeObject* own_type = Py_TYPE(self);
   PyObject_Free(self);
   Py_DECREF(own_type);
@@ -126,6 +128,7 @@ py::object make_buffer(const std::shared_ptr<Core>& core, const ObjectId& id, co
   new (&buffer->bytes) Bytes(bytes);
   new (&buffer->owned) std::shared_ptr<const core::OwnedValue>(value.owned);
   new (&buffer->core) std::shared_ptr<Core>();
+  new (&buffer->mapping) std::shared_ptr<const void>(value.mapping);
   new (&buffer->id) ObjectId(id);
   if (value.in_plasma) {
     core->plasma()->pin(id);

@@ -14,6 +14,7 @@ class StreamReader {
 
   // The next item's reference; None at the end, False when it has not come in time.
   py::object next(double timeout_s) {
+    check_open();
     const auto id = core_->stream_next(task_);
     if (!id) return py::none();
     if (!wait_existing(*core_, *id, deadline_after(timeout_s))) return py::bool_(false);
@@ -24,6 +25,7 @@ class StreamReader {
 
   // A reference to the next item, which need not have come and is not taken; None at the end.
   py::object peek() {
+    check_open();
     const auto id = core_->stream_next(task_);
     if (!id) return py::none();
     core_->add_local(*id);
@@ -33,6 +35,11 @@ class StreamReader {
   bool ended() { return core_->stream_ended(task_); }
 
  private:
+  void check_open() const {
+    if (core_->closed())
+      raise(hooks().session_ended("the session of this generator has ended, and its task"));
+  }
+
   const std::shared_ptr<Core> core_;
   const TaskId task_;
 };
@@ -69,7 +76,9 @@ void bind_streams(py::module_& module) {
       .def("ended", &StreamReader::ended);
   module.def("open_stream", [](const py::object& ref) {
     if (!is_object_ref(ref.ptr())) throw py::type_error("an ObjectRef is needed");
-    return std::make_unique<StreamReader>(require_core(), id_of(ref.ptr()).task());
+    auto core = require_core();
+    const TaskId task = id_in(*core, ref.ptr()).task();
+    return std::make_unique<StreamReader>(std::move(core), task);
   });
   module.def("send_item", &send_item, py::arg("task"), py::arg("value"), py::arg("wait") = true);
   module.def("stream_room", &stream_room, py::arg("task"));

@@ -26,7 +26,7 @@ core::TraceContext next_trace(const core::IncomingTask* parent) {
 core::Argument argument_for(const std::shared_ptr<Core>& core, PyObject* ref, std::uint16_t position) {
   core::Argument argument;
   argument.position = position;
-  argument.ref = core->ref_of(id_of(ref));
+  argument.ref = core->ref_of(id_in(*core, ref));
   return argument;
 }
 

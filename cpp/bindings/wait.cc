@@ -27,13 +27,13 @@ bool all_distinct(std::span<const ObjectId> ids) {
 }
 
 // The ids of a tuple of ObjectRefs; none when something else is among them.
-std::optional<std::vector<ObjectId>> ids_of_refs(PyObject* refs) {
+std::optional<std::vector<ObjectId>> ids_of_refs(const Core& core, PyObject* refs) {
   const auto count = static_cast<std::size_t>(PyTuple_GET_SIZE(refs));
   std::vector<ObjectId> ids(count);
   for (std::size_t i = 0; i < count; ++i) {
     PyObject* ref = PyTuple_GET_ITEM(refs, i);
     if (!is_object_ref(ref)) return std::nullopt;
-    ids[i] = id_of(ref);
+    ids[i] = id_in(core, ref);
   }
   return ids;
 }
@@ -82,7 +82,7 @@ py::object wait_ready(Core& core, const py::object& refs, std::size_t num_return
                       bool fetch) {
   // A copy: another thread may change the list while this one waits.
   const py::tuple own(refs);
-  const auto ids = ids_of_refs(own.ptr());
+  const auto ids = ids_of_refs(core, own.ptr());
   if (!ids || !all_distinct(*ids)) return py::none();
   // Who takes results as they come finds the next one in front more often than not, and then the many
   // others need not be looked at: a loop over n references would otherwise cost n * n.

@@ -129,6 +129,7 @@ void Core::close() {
     }
   }
   if (listener_) listener_->close();
+  if (plasma_) plasma_->close();  // the arena goes, unless a value in it is being read
   if (raylet_) raylet_->close("shut down");
   for (auto& connection : open) connection->close("shut down");
   events_.wake();

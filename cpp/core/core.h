@@ -99,6 +99,7 @@ struct Readable {
   std::shared_ptr<const OwnedValue> owned;  // null when it is mapped
   Bytes bytes;
   bool in_plasma = false;
+  std::shared_ptr<const void> mapping;  // keeps `bytes` mapped, also when the core is closed meanwhile
 };
 
 enum class GetStatus { kReady, kTimeout };

@@ -26,6 +26,7 @@ ObjectId Core::next_put_id() { return ObjectId::of(next_task_id(), ObjectId::kPu
 // Writes a value into shared memory, sealed and pinned once; `mapped` is empty unless it is new.
 Core::Stored Core::store(const ObjectId& id, const Parts& parts, const WorkerId& owner, const WaitFor& wait,
                          Bytes& mapped) {
+  const auto mapping = plasma_->mapping();  // another thread may close it meanwhile
   plasma::CreateResult created;
   if (wait) {
     plasma::Client::Creation creation;
@@ -51,6 +52,7 @@ Core::Stored Core::store(const ObjectId& id, const Parts& parts, const WorkerId&
   const auto places = write_value_head(created.writable, parts.kind, parts.inband, parts.buffers);
   for (std::size_t i = 0; i < places.size(); ++i) plasma_->copy(places[i], parts.buffers[i]);
   mapped = plasma_->seal(id).data;
+  if (mapped.empty()) throw CoreError("the session was shut down while a value was stored");
   return Stored::kNew;
 }
 
@@ -270,8 +272,9 @@ std::optional<Readable> Core::read(const ObjectId& id) {
   const ObjectEntry* known = find(id);
   if (known == nullptr || !known->readable()) return std::nullopt;
   if (known->state == ObjectState::kInline) return Readable{known->value, known->value->view(), false};
-  plasma_->pin(id);
-  return Readable{nullptr, known->mapped, true};
+  auto mapping = plasma_->pin(id);
+  if (!mapping) return std::nullopt;  // closed meanwhile
+  return Readable{nullptr, known->mapped, true, std::move(mapping)};
 }
 
 void Core::unpin(const ObjectId& id) {

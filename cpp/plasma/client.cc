@@ -10,14 +10,14 @@
 #include "plasma/client_mapping.h"
 #include "plasma/client_objects.h"
 #include "plasma/slab_cutter.h"
+#include "plasma/stream_copy.h"
 #include "wire/log.h"
 
 namespace aktis::plasma {
 namespace {
 
-constexpr std::size_t kFlushOpsBytes = 64u << 10;  // queued operations are sent at the latest then
-constexpr auto kQuietTime =
-    std::chrono::milliseconds(1);  // a client that sent nothing for so long sends at once
+constexpr std::size_t kFlushOpsBytes = 64u << 10;   // queued operations are sent at the latest then
+constexpr std::chrono::milliseconds kQuietTime{1};  // a client that sent nothing for so long sends at once
 constexpr auto kAnswerGrace = std::chrono::seconds(1);  // beyond the deadline that the store keeps itself
 constexpr unsigned kMaxCopyThreads = 4;
 constexpr std::size_t kMaxFds = 4;
@@ -222,7 +222,9 @@ struct Client::Impl final : wire::ConnectionDelegate,
 
   // ---- mutex held ----
 
-  ObjectView view(const Place& place) const { return {mapping->readable(place.offset, place.size_bytes)}; }
+  ObjectView view(const Place& place) const {  // empty when closed
+    return mapping ? ObjectView{mapping->readable(place.offset, place.size_bytes)} : ObjectView{};
+  }
 
   void deliver(const ObjectId& id, ObjectView found) {
     reactor.post([hears = listener, id, found] {
@@ -341,14 +343,21 @@ Client::Client(wire::Reactor& reactor, wire::Baton& baton, ClientConfig config,
                std::shared_ptr<ClientListener> listener)
     : impl_(std::make_shared<Impl>(reactor, baton, std::move(config), std::move(listener))) {}
 
-Client::~Client() {
+Client::~Client() { close(); }
+
+void Client::close() {
   std::shared_ptr<wire::Connection> connection;
+  std::shared_ptr<ClientMapping> mapping;  // unmapped after the lock is released
   {
     std::lock_guard lock(impl_->mutex);
     impl_->flush_locked();
     impl_->listener.reset();
     impl_->open = false;
+    if (impl_->failure.empty()) impl_->failure = "this client is closed";
+    for (auto& [correlation, waiting] : impl_->pending) waiting.waiter->complete();
+    for (auto& [correlation, waiter] : impl_->syncs) waiter->complete();
     connection = std::move(impl_->connection);
+    mapping = std::move(impl_->mapping);
   }
   if (connection && !impl_->reactor.in_forked_child()) connection->close("the client is closed");
 }
@@ -423,7 +432,8 @@ CreateResult Client::end_create(Creation& creation) {
   std::lock_guard lock(impl_->mutex);
   const auto reply = impl_->end_waiting(creation.correlation_);
   creation.asked_.reset();
-  if (!reply && !impl_->open) return {CreateError::kDisconnected, impl_->disconnected_message(), {}};
+  if (!impl_->mapping || (!reply && !impl_->open))
+    return {CreateError::kDisconnected, impl_->disconnected_message(), {}};
   if (!reply) return {CreateError::kFull, "the object store did not answer in time", {}};
   if (reply->status != CreateStatus::kOk) return {error_of(reply->status), reply->message, {}};
   const Place place{reply->offset, creation.size_bytes_};
@@ -477,14 +487,14 @@ void Client::abort(const ObjectId& id) {
 
 std::optional<ObjectView> Client::pin_if_mapped(const ObjectId& id) {
   std::lock_guard lock(impl_->mutex);
-  const auto place = impl_->objects.pin_if_mapped(id);
-  if (!place) return std::nullopt;
-  return impl_->view(*place);
+  const auto place = impl_->mapping ? impl_->objects.pin_if_mapped(id) : std::nullopt;
+  return place ? std::optional(impl_->view(*place)) : std::nullopt;
 }
 
-void Client::pin(const ObjectId& id) {
+std::shared_ptr<const void> Client::pin(const ObjectId& id) {
   std::lock_guard lock(impl_->mutex);
   if (!impl_->objects.pin(id)) throw std::logic_error("pin of object " + id.hex() + ", which is not pinned");
+  return impl_->mapping;
 }
 
 void Client::unpin(const ObjectId& id) {
@@ -572,8 +582,9 @@ void Client::copy(std::span<std::byte> to, std::span<const std::byte> from) cons
   {
     std::lock_guard lock(impl_->mutex);
     mapping = impl_->mapping;
+    if (!mapping && !impl_->was_connected) throw std::logic_error("copy before the store is connected");
   }
-  if (!mapping) throw std::logic_error("copy before the store is connected");
+  if (!mapping) return stream_copy(to, from);  // closed meanwhile
   const bool large = to.size() >= impl_->config.copy_threads_min_bytes;
   mapping->copy(to, from, large ? impl_->config.max_copy_threads : 1);
 }

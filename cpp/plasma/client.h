@@ -99,6 +99,11 @@ class Client {
   // not answer by the deadline. May wait.
   void connect(wire::TimePoint deadline);
 
+  // Ends the connection and lets go of the arena, which stays mapped only for those who hold mapping() or got
+  // it from pin(). Other threads may be in the middle of any call: what they wait for fails, and views that
+  // they get are empty. A second call does nothing.
+  void close();
+
   // Room for an object of `size_bytes`. `owner` is the worker that owns the reference: when it dies the
   // store is told to drop the object. May wait for space until the deadline. An object that is not
   // `primary` is a copy of one that exists elsewhere: the store may evict it while nobody pins it.
@@ -117,7 +122,9 @@ class Client {
 
   // The view of an object that this client has mapped, with one more pin; no system call.
   std::optional<ObjectView> pin_if_mapped(const ObjectId& id);
-  void pin(const ObjectId& id);    // one more pin on an object already pinned
+  // One more pin on an object already pinned. What keeps its bytes mapped, whatever becomes of this client;
+  // null after close().
+  std::shared_ptr<const void> pin(const ObjectId& id);
   void unpin(const ObjectId& id);  // the last one releases it to the store (batched, one-way)
 
   // Asks for objects; each is answered by on_object (with one pin) or on_object_lost when it is there.
@@ -138,11 +145,11 @@ class Client {
   // Sends what is queued for the store now, for a caller who is about to tell another process of an object.
   void flush();
 
-  // Keeps the mapping (and so every pinned view) readable after this client is destroyed: for views that
-  // outlive it. Null before connect().
+  // Keeps the mapping (and so every pinned view) readable after this client is closed: for views that
+  // outlive it. Null before connect() and after close().
   std::shared_ptr<const void> mapping() const;
 
-  // memcpy without the GIL, by several threads when large.
+  // memcpy without the GIL, by several threads when large. Whoever may meet a close() holds mapping().
   void copy(std::span<std::byte> to, std::span<const std::byte> from) const;
 
   struct Statistics {

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 
 #include "plasma/client.h"
 #include "tests/plasma_harness.h"
@@ -266,6 +267,64 @@ TEST_F(PlasmaClient, ViewsOutliveTheStoreAndTheClient) {
   EXPECT_EQ((**client).create(object_id(2), 10, worker_id(1), in_ms(100)).error, CreateError::kDisconnected);
   client.reset();
   EXPECT_TRUE(filled(view, 100'000, 5));
+}
+
+// How many mappings of the store's arena this process has.
+std::size_t mapped_arenas() {
+  std::ifstream maps("/proc/self/maps");
+  std::size_t found = 0;
+  for (std::string line; std::getline(maps, line);) found += line.find("memfd:aktis-plasma") != line.npos;
+  return found;
+}
+
+TEST_F(PlasmaClient, CloseUnmapsTheArenaUnlessAViewIsHeld) {
+  const std::size_t of_the_store = mapped_arenas();
+  TestClient client(store.address());
+  client.connect();
+  const auto view = client.put(object_id(1), 1000, 0x21);
+  const auto held = client->pin(object_id(1));
+  EXPECT_GT(mapped_arenas(), of_the_store);
+  client->close();
+  EXPECT_TRUE(filled(view, 1000, 0x21));
+  const_cast<std::shared_ptr<const void>&>(held).reset();
+  EXPECT_EQ(mapped_arenas(), of_the_store);
+  client->close();
+}
+
+TEST_F(PlasmaClient, CallsAfterCloseFailOrDoNothing) {
+  TestClient client(store.address());
+  client.connect();
+  client.put(object_id(1), 1000, 0x21);
+  const auto begun = client->create(object_id(2), 1000, worker_id(1), in_ms(5000));
+  ASSERT_EQ(begun.error, CreateError::kNone);
+  client->close();
+  EXPECT_EQ(client->create(object_id(3), 1000, worker_id(1), in_ms(5000)).error, CreateError::kDisconnected);
+  EXPECT_TRUE(client->seal(object_id(2)).data.empty());
+  EXPECT_EQ(client->pin(object_id(1)), nullptr);
+  EXPECT_FALSE(client->pin_if_mapped(object_id(1)));
+  EXPECT_EQ(client->mapping(), nullptr);
+  EXPECT_FALSE(client->sync(in_ms(5000)));
+  const ObjectId ids[] = {object_id(1), object_id(4)};
+  client->request(ids);
+  client->unpin(object_id(1));
+  client->remove(ids);
+  client->flush();
+  EXPECT_TRUE(eventually(store, [](const auto& now) { return now.clients == 0 && now.violations == 0; }));
+}
+
+TEST_F(PlasmaClient, CreationThatWaitsIsEndedByClose) {
+  TestClient client(store.address());
+  client.connect();
+  std::uint64_t number = 1;
+  while (client->create(object_id(number), 1u << 20, worker_id(1), in_ms(0)).error == CreateError::kNone) {
+    ++number;
+  }
+  Client::Creation creation;
+  client->begin_create(creation, object_id(number), 1u << 20, worker_id(1), in_ms(60'000));
+  EXPECT_FALSE(creation.waiter.completed());
+  client->close();
+  EXPECT_TRUE(creation.waiter.completed());
+  EXPECT_EQ(client->end_create(creation).error, CreateError::kDisconnected);
 }
 
 TEST_F(PlasmaClient, WrongTokenIsRefusedWithTheReason) {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 from aktis._core import ObjectRef, Task, TaskTemplate
 from aktis._proto import gcs_pb2
 from aktis._runtime import current
-from aktis._runtime.actor_handle import ActorHandle
+from aktis._runtime.actor_handle import ActorHandle, check_session
 from aktis._runtime.actor_shape import ActorShape, shape_of
 from aktis._runtime.control import ControlError
 from aktis._runtime.execution import current_task
@@ -311,11 +311,13 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
 
     Raises:
         ValueError: not a handle.
+        ActorHandleNotFoundError: the handle belongs to a session that has ended.
     """
     if not isinstance(actor, ActorHandle):
         raise ValueError(
             f"kill() takes an actor's handle, got {type(actor).__name__} {actor!r}; cancel() is for tasks"
         )
+    check_session(actor._life, repr(actor))
     session = current.require()
     request = gcs_pb2.KillActorRequest(actor_id=actor._actor_id, no_restart=no_restart)
     try:

@@ -11,7 +11,7 @@ from aktis._runtime.actor_shape import SPECIAL_NAMES, ActorShape, MethodShape
 from aktis._runtime.options import METHOD_OPTIONS, check_options
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
 from aktis._runtime.remote_function import retry_number
-from aktis.exceptions import PendingCallsLimitExceeded
+from aktis.exceptions import ActorHandleNotFoundError, PendingCallsLimitExceeded, SessionEndedError
 
 if TYPE_CHECKING:
     from aktis._runtime.session import Session
@@ -40,6 +40,17 @@ class _HandleLife:
         # Any thread, at any time: only an event is queued.
         with contextlib.suppress(Exception):  # the session has ended, and the actor with it
             self.session.core.post_event((current.EVENT_HANDLE_DROPPED, self.actor_id, self.life))
+
+
+def check_session(life: _HandleLife, what: str) -> None:
+    """Raise ActorHandleNotFoundError for a handle of a session that has ended."""
+    if life.session is current.session:
+        return
+    current.check_not_detached()
+    raise ActorHandleNotFoundError(
+        f"{what} belongs to a session of this process that has ended, and its actor with it unless it is "
+        "detached: make another actor, or get_actor() a detached one by its name"
+    )
 
 
 class ActorMethod:
@@ -96,6 +107,7 @@ class ActorMethod:
         Raises:
             TypeError: the method cannot be called like this, or an argument cannot be pickled.
             PendingCallsLimitExceeded: ``max_pending_calls`` of this process are waiting.
+            ActorHandleNotFoundError: the handle belongs to a session that has ended.
         """
         check = self._check
         if kwargs or not check.minimum <= len(args) <= check.maximum:
@@ -104,6 +116,9 @@ class ActorMethod:
             return self._submit(self._actor_id, self._template, args, kwargs or None)
         except NotPicklableError as error:
             raise unpicklable_arguments(self._check.name, args, kwargs, error) from error
+        except SessionEndedError:
+            check_session(self._life, repr(self))
+            raise  # it is about an argument
 
     def options(self, **options: Any) -> "ActorMethod":
         """Return the same method with other options.
@@ -165,6 +180,7 @@ class ActorHandle(Generic[T]):
         return method
 
     def __reduce__(self) -> tuple[Any, ...]:
+        check_session(self._life, repr(self))
         return (rebuild_handle, (self._actor_id, self._shape, self._life.life))
 
     def __eq__(self, other: object) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def cancel_task(session: "Session", ref: ObjectRef[Any], *, force: bool, recursive: bool) -> None:
     """See `aktis.cancel`."""
     core = session.core
-    task_id = ref.task_id()
+    task_id = core.task_of(ref)
     holder = core.worker_of(task_id)
     # A call of an actor has no lease: only the actor as a whole could be killed.
     if force and holder is not None and holder[1] == 0:

@@ -35,6 +35,34 @@ def require() -> "Session":
     return init_on_first_use()
 
 
+def require_for(refs: object) -> "Session":
+    """Return the session in which references are used; never start one for references of an earlier one.
+
+    Args:
+        refs: A reference, a generator, or a list of them; as the user has given it.
+
+    Raises:
+        SessionEndedError: there is no session, and so none that they could belong to.
+        RuntimeError: this process was forked from one that had a session.
+    """
+    live = session
+    if live is not None:
+        return live
+    check_not_detached()
+    from aktis._core import ObjectRef
+    from aktis._runtime.generators import ObjectRefGenerator
+
+    for ref in refs if isinstance(refs, list | tuple) else [refs]:
+        if isinstance(ref, ObjectRef | ObjectRefGenerator):
+            from aktis.exceptions import SessionEndedError
+
+            raise SessionEndedError(
+                f"{ref!r} belongs to no session: the one in which it was made has ended, and its object with "
+                "it. Call aktis.init() and make the object anew"
+            )
+    return require()
+
+
 def check_not_detached() -> None:
     """Raise RuntimeError in a process forked from one that had a session; it would share its sockets."""
     if _detached_from_pid:

@@ -34,15 +34,15 @@ class Errands:
         self._threads = 0
         self._closed = False
 
-    def run(self, errand: Errand) -> None:
-        """Do ``errand`` soon on a thread of ours; after `close` it is dropped.
+    def run(self, errand: Errand) -> bool:
+        """Do ``errand`` soon on a thread of ours: True. False after `close`: it is dropped.
 
         Raises:
             RuntimeError: too many wait already.
         """
         with self._lock:
             if self._closed:
-                return
+                return False
             if len(self._queue) >= self._max_queued:
                 raise RuntimeError(
                     f"{self._max_queued} calls of the kind {self._name!r} are waiting already: what they "
@@ -50,9 +50,10 @@ class Errands:
                 )
             self._queue.append(errand)
             if self._threads >= self._max_threads:
-                return
+                return True
             self._threads += 1
         threading.Thread(target=self._work, name=f"aktis-{self._name}", daemon=True).start()
+        return True
 
     def close(self) -> None:
         """Take nothing more, and drop what has not begun."""

@@ -6,6 +6,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from aktis._core import TASK_DYNAMIC, TASK_STREAMING, ObjectRef, StreamReader, open_stream
 from aktis._runtime import current
+from aktis._runtime.ids import TaskID
 
 T = TypeVar("T", covariant=True)
 
@@ -66,9 +67,9 @@ class ObjectRefGenerator(Generic[T]):
     def next_ready(self) -> bool:
         """Whether ``next()`` would not have to wait."""
         ref = self._stream.peek()
-        return ref is None or current.require().core.is_ready(ref)
+        return ref is None or current.require_for(ref).core.is_ready(ref)
 
-    def task_id(self) -> bytes:
+    def task_id(self) -> TaskID:
         """Return the id of the task."""
         return self._completed.task_id()
 
@@ -135,7 +136,7 @@ async def _existence(ref: ObjectRef[Any] | None) -> None:
     def wake() -> None:
         loop.call_soon_threadsafe(_settle, there)
 
-    if not current.require().watchers.add(ref, wake):
+    if not current.require_for(ref).watchers.add(ref, wake):
         await there
 
 

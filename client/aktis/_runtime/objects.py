@@ -51,7 +51,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         >>> aktis.get([aktis.put("a"), aktis.put("b")])
         ['a', 'b']
     """
-    session = current.session or current.require()
+    session = current.session or current.require_for(refs)
     timeout_s = _FOREVER_S if timeout is None else _seconds("get", timeout)
     if type(refs) is ObjectRef:
         values = session.core.get((refs,), timeout_s)
@@ -76,7 +76,7 @@ def _check_refs_of_get(refs: object) -> None:
 
 
 def _timed_out(refs: Sequence[ObjectRef[Any]], timeout_s: float) -> GetTimeoutError:
-    core = current.require().core
+    core = current.require_for(refs).core
     missing = [ref for ref in refs if not core.is_ready(ref)]
     first = f", the first is {missing[0].hex()}" if missing else ""
     return GetTimeoutError(
@@ -141,7 +141,7 @@ def wait(
         >>> len(ready), len(others)
         (1, 1)
     """
-    session = current.session or current.require()
+    session = current.session or current.require_for(refs)
     _check_types_of_wait(refs, num_returns)
     if any(type(ref) is ObjectRefGenerator for ref in refs):
         return _wait_for_generators(refs, num_returns, timeout, fetch_local)
@@ -209,4 +209,4 @@ def cancel(
         )
     from aktis._runtime.cancel import cancel_task
 
-    cancel_task(current.require(), ref, force=force, recursive=recursive)
+    cancel_task(current.require_for(ref), ref, force=force, recursive=recursive)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aktis._core import Core, ObjectRef
 from aktis._runtime import current
+from aktis._runtime.ids import JobID, TaskID
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,14 +30,17 @@ class Watchers:
         """Watch objects of ``core``."""
         self._core = core
         self._lock = threading.Lock()
-        self._waiting: dict[_Key, list[Callable[[], None] | _LoopWaiter]] = {}
+        self._waiting: dict[_Key, list[Callable[[], object] | _LoopWaiter]] = {}
 
     def add(
-        self, ref: ObjectRef[Any], waiter: "Callable[[], None] | _LoopWaiter", *, value: bool = True
+        self, ref: ObjectRef[Any], waiter: "Callable[[], object] | _LoopWaiter", *, value: bool = True
     ) -> bool:
         """Call ``waiter`` on the service thread when the object's value can be read in this process.
 
         True: it can be read now, no call comes. ``value=False``: it is enough that it exists somewhere.
+
+        Raises:
+            SessionEndedError: the reference is none of this session, or that has ended.
         """
         key = (ref.binary(), value)
         with self._lock:
@@ -45,13 +49,16 @@ class Watchers:
                 waiting.append(waiter)
                 return False
             self._waiting[key] = [waiter]
-        if not self._core.watch(ref, value):
-            return False
-        with self._lock:
-            # Whoever joined in the meantime has been told to wait: it is up to us to wake it.
-            others = self._waiting.pop(key, [])
-        _wake(other for other in others if other is not waiter)
-        return True
+        nothing_comes = True
+        try:
+            nothing_comes = self._core.watch(ref, value)
+        finally:
+            if nothing_comes:
+                with self._lock:
+                    # Whoever joined in the meantime has been told to wait: it is up to us to wake it.
+                    others = self._waiting.pop(key, [])
+                _wake(other for other in others if other is not waiter)
+        return nothing_comes
 
     def begin(self, refs: "Iterable[ObjectRef[Any]]") -> "list[Pending]":
         """Start to wait on the running event loop; return those that cannot be read yet, for `end`."""
@@ -110,7 +117,7 @@ class _LoopWaiter:
 Pending = tuple[ObjectRef[Any], _LoopWaiter]
 
 
-def _wake(waiters: Iterable[Callable[[], None] | _LoopWaiter]) -> None:
+def _wake(waiters: Iterable[Callable[[], object] | _LoopWaiter]) -> None:
     by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for waiter in waiters:
         if isinstance(waiter, _LoopWaiter):
@@ -137,7 +144,7 @@ def _await(self: ObjectRef[Any]) -> Generator[Any, None, Any]:
     """Wait for the object on the running event loop; returns its value or raises its error."""
     import asyncio
 
-    session = current.require()
+    session = current.require_for(self)
     waiter = _LoopWaiter(asyncio.get_running_loop())
     if not session.watchers.add(self, waiter):
         try:
@@ -149,7 +156,7 @@ def _await(self: ObjectRef[Any]) -> Generator[Any, None, Any]:
 
 def _future(self: ObjectRef[Any]) -> Future[Any]:
     """Return a concurrent.futures.Future that gets the object's value or error."""
-    session = current.require()
+    session = current.require_for(self)
     future: Future[Any] = Future()
     ref = self
 
@@ -161,9 +168,31 @@ def _future(self: ObjectRef[Any]) -> Future[Any]:
         except BaseException as error:
             future.set_exception(error)
 
-    if session.watchers.add(ref, lambda: session.callbacks.run(complete)):
+    def complete_soon() -> None:
+        # Whoever waits for a future must not wait for ever: the end of the session becomes its error.
+        if not session.callbacks.run(complete):
+            complete()
+
+    if session.watchers.add(ref, complete_soon):
         complete()
     return future
+
+
+def _as_future(self: ObjectRef[Any]) -> "asyncio.Future[Any]":
+    """Return a future of the running event loop that gets the object's value or error."""
+    import asyncio
+
+    return asyncio.ensure_future(self)  # tidy: allow  it is the caller's
+
+
+def _task_id(self: ObjectRef[Any]) -> TaskID:
+    """Return the id of the task that makes the object; of ``put``, one that no task has."""
+    return TaskID(self._task_bytes())
+
+
+def _job_id(self: ObjectRef[Any]) -> JobID:
+    """Return the id of the job that this process works for, of which the reference is."""
+    return JobID(current.require_for(self).job_id)
 
 
 def _value(core: Core, ref: ObjectRef[Any]) -> Any:
@@ -175,5 +204,8 @@ def _value(core: Core, ref: ObjectRef[Any]) -> Any:
 
 ObjectRef.__await__ = _await  # type: ignore[method-assign]
 ObjectRef.future = _future  # type: ignore[method-assign]
+ObjectRef.as_future = _as_future  # type: ignore[method-assign]
+ObjectRef.task_id = _task_id  # type: ignore[method-assign]
+ObjectRef.job_id = _job_id  # type: ignore[method-assign]
 if not hasattr(ObjectRef, "__class_getitem__"):
     ObjectRef.__class_getitem__ = classmethod(GenericAlias)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from typing import Any
 from aktis._runtime import current
 from aktis._runtime.errors import decode_error
 from aktis._runtime.pickling import dump_buffers, unpicklable
-from aktis.exceptions import ObjectFetchTimedOutError, ObjectStoreFullError
+from aktis.exceptions import ObjectFetchTimedOutError, ObjectStoreFullError, SessionEndedError
 
 
 def serialize(value: Any) -> tuple[bytes, Sequence[Any]]:
@@ -44,6 +44,11 @@ def load_error(inband: bytes) -> BaseException:
 def store_full(message: str) -> BaseException:
     """Return the exception for a value that found no room in the object store."""
     return ObjectStoreFullError(message)
+
+
+def session_ended(message: str) -> BaseException:
+    """Return the exception for what belongs to a session that has ended."""
+    return SessionEndedError(message)
 
 
 def fetch_timed_out(object_hex: str, owner_hex: str, node_hex: str) -> BaseException:

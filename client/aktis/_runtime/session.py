@@ -25,7 +25,13 @@ from aktis._runtime.job import KV_NAMESPACE, JobConfig, JobPlace
 from aktis._runtime.logs import Printer
 from aktis._runtime.refs import Watchers
 from aktis._runtime.scheduling_classes import SchedulingClasses
-from aktis._runtime.serialization import fetch_timed_out, load_error, serialize, store_full
+from aktis._runtime.serialization import (
+    fetch_timed_out,
+    load_error,
+    serialize,
+    session_ended,
+    store_full,
+)
 from aktis._runtime.service import Service
 from aktis.exceptions import AktisError
 
@@ -59,6 +65,7 @@ class Session:
             load_error=load_error,
             store_full=store_full,
             fetch_timed_out=fetch_timed_out,
+            session_ended=session_ended,
         )
         self.core.connect_raylet(CONNECT_TIMEOUT_S)
         self.control = Control(self.core)
