@@ -1,10 +1,11 @@
 # Everything a developer or CI runs; CONTRIBUTING.md explains. Each target sets up what it needs by itself.
 #   PYTHON=python3.11     interpreter for the virtual environment .venv
-#   PYTEST_ARGS="-k name" further arguments for the Python tests; so DEMO_ARGS and BENCH_ARGS
+#   PYTEST_ARGS="-k name" further arguments for the Python tests; so DEMO_ARGS, BENCH_ARGS, CONFORMANCE_ARGS
 PYTHON ?= python3
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+CONFORMANCE_ARGS ?=
 FUZZ_SECONDS ?= 30
 VENV := $(CURDIR)/.venv
 PY := $(VENV)/bin/python
@@ -14,7 +15,7 @@ PY_DIRS := $(wildcard client daemons tests tools benchmarks examples)
 CPP_FILES = $(shell find cpp -name '*.cc' -o -name '*.h')
 
 .DEFAULT_GOAL := build
-.PHONY: setup build test test-unit test-cpp test-wheel lint types imports tidy format sanitize fuzz demo bench clean
+.PHONY: setup build test test-unit test-cpp test-wheel lint types imports tidy format sanitize fuzz demo bench conformance clean
 
 setup:
 	@tools/setup.sh "$(PYTHON)" "$(VENV)"
@@ -74,6 +75,10 @@ demo: build
 
 bench: build
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
+
+# The tests of the interface on Aktis and on the system whose interface it is.
+conformance: build
+	$(PY) tools/conformance.py $(CONFORMANCE_ARGS)
 
 clean:
 	rm -rf build build-* client/aktis/_core*.so client/aktis/_proto

@@ -12,6 +12,13 @@ settings.register_profile("aktis", deadline=None)
 settings.load_profile("aktis")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the conformance tests run on the system that they are written for, in its own environment."""
+    parser.addoption(
+        "--peer", default="aktis", choices=("aktis", "ray"), help="what tests/conformance runs on"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Let go of what fixtures gave a test: a reference would keep a store mapped that its module ends."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aktis._runtime.decorator import remote
     from aktis._runtime.generators import DynamicObjectRefGenerator, ObjectRefGenerator
     from aktis._runtime.ids import (
+        ActorClassID,
         ActorID,
         ClusterID,
         FunctionID,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         NodeID,
         ObjectID,
         TaskID,
+        UniqueID,
         WorkerID,
     )
     from aktis._runtime.lifecycle import Context, init, is_initialized, shutdown
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Context": "aktis._runtime.lifecycle",
     "ActorClass": "aktis._runtime.actor_class",
+    "ActorClassID": "aktis._runtime.ids",
     "ActorHandle": "aktis._runtime.actor_handle",
     "ActorID": "aktis._runtime.ids",
     "ClusterID": "aktis._runtime.ids",
@@ -48,6 +51,7 @@ _HOME = {
     "ObjectRefGenerator": "aktis._runtime.generators",
     "RemoteFunction": "aktis._runtime.remote_function",
     "TaskID": "aktis._runtime.ids",
+    "UniqueID": "aktis._runtime.ids",
     "WorkerID": "aktis._runtime.ids",
     "available_resources": "aktis._runtime.state",
     "cancel": "aktis._runtime.objects",
@@ -68,10 +72,11 @@ _HOME = {
     "timeline": "aktis._runtime.state",
     "wait": "aktis._runtime.objects",
 }
-_MODULES = ("actor", "compat", "dag", "exceptions", "util")
+_MODULES = ("actor", "compat", "dag", "exceptions", "runtime_context", "runtime_env", "util")
 
 __all__ = [
     "ActorClass",
+    "ActorClassID",
     "ActorHandle",
     "ActorID",
     "ClusterID",
@@ -85,6 +90,7 @@ __all__ = [
     "ObjectRefGenerator",
     "RemoteFunction",
     "TaskID",
+    "UniqueID",
     "WorkerID",
     "__version__",
     "available_resources",

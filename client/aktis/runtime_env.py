@@ -90,6 +90,17 @@ class RuntimeEnv(dict[str, Any]):
         if _validate:
             check_runtime_env("runtime_env", self)
 
+    def set(self, name: str, value: Any) -> None:
+        """Set one key, or take it out with None; the environment is checked as a whole.
+
+        Raises:
+            TypeError, ValueError: as the constructor; the environment stays as it is.
+        """
+        changed = {key: one for key, one in {**self, name: value}.items() if one is not None}
+        check_runtime_env("runtime_env", changed)
+        self.clear()
+        self.update(changed)
+
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict."""
         return dict(self)
@@ -103,9 +114,9 @@ class RuntimeEnv(dict[str, Any]):
         return json.dumps(self, sort_keys=True)
 
     @classmethod
-    def deserialize(cls, text: str) -> "RuntimeEnv":
+    def deserialize(cls, serialized_runtime_env: str) -> "RuntimeEnv":
         """Read what `serialize` made."""
-        return cls(_validate=False, **json.loads(text))
+        return cls(_validate=False, **json.loads(serialized_runtime_env))
 
 
 def from_environment(environment: Environment) -> RuntimeEnv:

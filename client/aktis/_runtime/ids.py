@@ -21,9 +21,19 @@ class BaseID:
         self._raw = bytes(raw)
 
     @classmethod
-    def from_hex(cls, text: str) -> Self:
+    def from_hex(cls, hex_id: str) -> Self:
         """Return the id that ``hex()`` gave."""
-        return cls(bytes.fromhex(text))
+        return cls(bytes.fromhex(hex_id))
+
+    @classmethod
+    def from_binary(cls, id_bytes: bytes) -> Self:
+        """Return the id that ``binary()`` gave."""
+        return cls(id_bytes)
+
+    @classmethod
+    def size(cls) -> int:
+        """Return the length of such an id in bytes."""
+        return cls.SIZE_BYTES
 
     @classmethod
     def from_random(cls) -> Self:
@@ -57,6 +67,12 @@ class BaseID:
         return f"{type(self).__name__}({self.hex()})"
 
 
+class UniqueID(BaseID):
+    """Anything."""
+
+    __slots__ = ()
+
+
 class ActorID(BaseID):
     """An actor."""
 
@@ -69,8 +85,17 @@ class JobID(BaseID):
     SIZE_BYTES = 4
     __slots__ = ()
 
+    @classmethod
+    def from_int(cls, value: int) -> Self:
+        """Return the id with this number."""
+        return cls(value.to_bytes(cls.SIZE_BYTES, "big"))
 
-class NodeID(BaseID):
+    def int(self) -> int:
+        """Return it as a number."""
+        return int.from_bytes(self._raw, "big")
+
+
+class NodeID(UniqueID):
     """A node."""
 
     __slots__ = ()
@@ -81,6 +106,10 @@ class ObjectID(BaseID):
 
     SIZE_BYTES = 20
     __slots__ = ()
+
+    def task_id(self) -> "TaskID":
+        """Return the id of the task that made it."""
+        return TaskID(self._raw[: TaskID.SIZE_BYTES])
 
     def is_put(self) -> bool:
         """Whether `put` made it (or the runtime itself), not a task."""
@@ -93,14 +122,20 @@ class TaskID(BaseID):
     __slots__ = ()
 
 
-class WorkerID(BaseID):
+class WorkerID(UniqueID):
     """A process."""
 
     __slots__ = ()
 
 
-class FunctionID(BaseID):
+class FunctionID(UniqueID):
     """A function or class, by its content."""
+
+    __slots__ = ()
+
+
+class ActorClassID(UniqueID):
+    """A class of actors, by its content."""
 
     __slots__ = ()
 

@@ -18,22 +18,22 @@ _FOREVER_S = -1.0
 
 
 @overload
-def get(refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
+def get(object_refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
 @overload
-def get(refs: tuple[ObjectRef[T], ObjectRef[U]], *, timeout: float | None = None) -> list[T | U]: ...
+def get(object_refs: tuple[ObjectRef[T], ObjectRef[U]], *, timeout: float | None = None) -> list[T | U]: ...
 @overload
 def get(
-    refs: tuple[ObjectRef[T], ObjectRef[U], ObjectRef[V]], *, timeout: float | None = None
+    object_refs: tuple[ObjectRef[T], ObjectRef[U], ObjectRef[V]], *, timeout: float | None = None
 ) -> list[T | U | V]: ...
 @overload
-def get(refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
+def get(object_refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
 @overload
-def get(refs: Sequence[ObjectRef[Any]], *, timeout: float | None = None) -> list[Any]: ...
-def get(refs: Any, *, timeout: float | None = None) -> Any:
+def get(object_refs: Sequence[ObjectRef[Any]], *, timeout: float | None = None) -> list[Any]: ...
+def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """Wait for objects and return their values.
 
     Args:
-        refs: One reference, or a list of them.
+        object_refs: One reference, or a list of them.
         timeout: Seconds to wait; 0 takes what is there now, None waits as long as it takes.
 
     Returns:
@@ -51,18 +51,18 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         >>> aktis.get([aktis.put("a"), aktis.put("b")])
         ['a', 'b']
     """
-    session = current.session or current.require_for(refs)
+    session = current.session or current.require_for(object_refs)
     timeout_s = _FOREVER_S if timeout is None else _seconds("get", timeout)
-    if type(refs) is ObjectRef:
-        values = session.core.get((refs,), timeout_s)
+    if type(object_refs) is ObjectRef:
+        values = session.core.get((object_refs,), timeout_s)
         if values is not None:
             return values[0]
     else:
-        _check_refs_of_get(refs)
-        values = session.core.get(refs, timeout_s)
+        _check_refs_of_get(object_refs)
+        values = session.core.get(object_refs, timeout_s)
         if values is not None:
             return values
-    raise _timed_out(refs if isinstance(refs, list | tuple) else [refs], timeout_s)
+    raise _timed_out(object_refs if isinstance(object_refs, list | tuple) else [object_refs], timeout_s)
 
 
 def _check_refs_of_get(refs: object) -> None:
@@ -76,7 +76,7 @@ def _check_refs_of_get(refs: object) -> None:
 
 
 def _timed_out(refs: Sequence[ObjectRef[Any]], timeout_s: float) -> GetTimeoutError:
-    core = current.require_for(refs).core
+    core = current.require_for(object_refs).core
     missing = [ref for ref in refs if not core.is_ready(ref)]
     first = f", the first is {missing[0].hex()}" if missing else ""
     return GetTimeoutError(
@@ -141,7 +141,7 @@ def wait(
         >>> len(ready), len(others)
         (1, 1)
     """
-    session = current.session or current.require_for(refs)
+    session = current.session or current.require_for(object_refs)
     _check_types_of_wait(refs, num_returns)
     if any(type(ref) is ObjectRefGenerator for ref in refs):
         return _wait_for_generators(refs, num_returns, timeout, fetch_local)

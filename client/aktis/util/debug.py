@@ -32,6 +32,15 @@ def log_once(key: str) -> bool:
         return True
 
 
+def reset_log_once(key: str | None = None) -> None:
+    """Forget that a message has been shown; with None, that any has been."""
+    with _lock:
+        if key is None:
+            _last_logged_s.clear()
+        else:
+            _last_logged_s.pop(key, None)
+
+
 def disable_log_once_globally() -> None:
     """Make `log_once` return False from now on, in this process."""
     global _disabled
