@@ -510,7 +510,9 @@ Core::Cancelled Core::cancel(const TaskId& id, bool recursive, Bytes error_pickl
 std::optional<std::pair<WorkerId, LeaseId>> Core::worker_of(const TaskId& id) {
   Guard guard(mutex_);
   const auto known = tasks_.find(id);
-  if (known == tasks_.end() || known->second->state != TaskState::kPushed) return std::nullopt;
+  if (known == tasks_.end()) return std::nullopt;
+  const bool is_call = !known->second->actor.is_nil();
+  if (!is_call && known->second->state != TaskState::kPushed) return std::nullopt;
   return std::pair{known->second->worker, known->second->lease};
 }
 

@@ -179,6 +179,9 @@ class ActorHandle(Generic[T]):
         self.__dict__[name] = method
         return method
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._shape.methods})
+
     def __reduce__(self) -> tuple[Any, ...]:
         check_session(self._life, repr(self))
         return (rebuild_handle, (self._actor_id, self._shape, self._life.life))

@@ -26,6 +26,8 @@ def get(
     object_refs: tuple[ObjectRef[T], ObjectRef[U], ObjectRef[V]], *, timeout: float | None = None
 ) -> list[T | U | V]: ...
 @overload
+def get(object_refs: ObjectRefGenerator[T], *, timeout: float | None = None) -> ObjectRefGenerator[T]: ...
+@overload
 def get(object_refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
 @overload
 def get(object_refs: Sequence[ObjectRef[Any]], *, timeout: float | None = None) -> list[Any]: ...
@@ -33,7 +35,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """Wait for objects and return their values.
 
     Args:
-        object_refs: One reference, or a list of them.
+        object_refs: One reference, or a list of them. A generator is returned as it is: iterate over it.
         timeout: Seconds to wait; 0 takes what is there now, None waits as long as it takes.
 
     Returns:
@@ -57,6 +59,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         values = session.core.get((object_refs,), timeout_s)
         if values is not None:
             return values[0]
+    elif type(object_refs) is ObjectRefGenerator:
+        return object_refs  # it has no value but its items
     else:
         _check_refs_of_get(object_refs)
         values = session.core.get(object_refs, timeout_s)
@@ -66,8 +70,6 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
 
 
 def _check_refs_of_get(refs: object) -> None:
-    if isinstance(refs, ObjectRefGenerator):
-        raise TypeError("get() takes ObjectRefs: iterate over the generator to have those of its items")
     if not isinstance(refs, list | tuple):
         raise ValueError(f"get() takes an ObjectRef or a list of them, got {type(refs).__name__} {refs!r}")
     for ref in refs:

@@ -211,8 +211,6 @@ def check_actor_combination(options: Mapping[str, Any]) -> None:
     """
     if options.get("get_if_exists") and not options.get("name"):
         raise ValueError("option 'get_if_exists' needs the option 'name'")
-    if options.get("namespace") and not options.get("name"):
-        raise ValueError("option 'namespace' needs the option 'name'")
 
 
 def demand(options: Mapping[str, Any], default_cpus: float) -> dict[str, float]:
