@@ -41,8 +41,8 @@ class JobConfig:
     package_path: list[str] = field(default_factory=list)
     """Those entries that belong to the driver's interpreter."""
     cwd: str = ""
-    as_ray: bool = False
-    """The driver's programs import us under the name ray: so do its functions."""
+    as_ray: str = ""
+    """The release that the driver claims to be when it imports us under the name ray: so do its functions."""
 
     @classmethod
     def of_this_process(cls, namespace: str) -> "JobConfig":
@@ -58,7 +58,7 @@ class JobConfig:
             [entry for entry in path if os.path.normpath(entry) in local],
             [entry for entry in path if _is_of_interpreter(entry)],
             cwd,
-            os.environ.get("AKTIS_COMPAT_RAY") == "1",
+            os.environ.get("AKTIS_COMPAT_RAY", ""),
         )
 
     def encode(self) -> bytes:
@@ -81,7 +81,7 @@ class JobConfig:
         if self.as_ray:
             from aktis.compat import install_as_ray
 
-            install_as_ray()
+            install_as_ray(self.as_ray)
         directory = place.working_dir or self.cwd
         if directory and os.path.isdir(directory):
             os.chdir(directory)

@@ -1,0 +1,1 @@
+"""Internals that published libraries use all the same."""

@@ -1,0 +1,5 @@
+"""Types for annotations."""
+
+from aktis import ObjectRef
+
+__all__ = ["ObjectRef"]
