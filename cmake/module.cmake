@@ -21,8 +21,11 @@ set_target_properties(_core PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${package_dir})
 file(GLOB protos CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/proto/aktis/v1/*.proto)
 set(generator ${PROJECT_SOURCE_DIR}/tools/generate_protos.py)
 set(proto_stamp ${PROJECT_BINARY_DIR}/protos.stamp)
-# The list of files is itself an input: removing a .proto must remove its stubs.
-file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/protos.txt CONTENT "${protos}\n")
+# The list of files is itself an input: removing a .proto must remove its stubs. So are the tools that make them.
+execute_process(
+  COMMAND ${Python_EXECUTABLE} -c "import importlib.metadata as m; [print(n, m.version(n)) for n in ('grpcio-tools', 'mypy-protobuf')]"
+  OUTPUT_VARIABLE proto_tools COMMAND_ERROR_IS_FATAL ANY)
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/protos.txt CONTENT "${protos}\n${proto_tools}")
 add_custom_command(
   OUTPUT ${proto_stamp}
   COMMAND ${Python_EXECUTABLE} ${generator} --proto-dir ${PROJECT_SOURCE_DIR}/proto/aktis/v1
