@@ -15,7 +15,7 @@ PY_DIRS := $(wildcard client daemons tests tools benchmarks examples)
 CPP_FILES = $(shell find cpp -name '*.cc' -o -name '*.h')
 
 .DEFAULT_GOAL := build
-.PHONY: setup build test test-unit test-cpp test-wheel lint types imports tidy format sanitize fuzz demo bench conformance clean
+.PHONY: setup build test test-unit test-cpp test-wheel lint types imports tidy format sanitize fuzz demo bench conformance programs clean
 
 setup:
 	@tools/setup.sh "$(PYTHON)" "$(VENV)"
@@ -79,6 +79,10 @@ bench: build
 # The tests of the interface on Aktis and on the system whose interface it is.
 conformance: build
 	$(PY) tools/conformance.py $(CONFORMANCE_ARGS)
+
+# Published libraries on Aktis, in environments of their own below build/programs; needs the network once.
+programs: build
+	$(PY) -m pytest tests/programs $(PYTEST_ARGS)
 
 clean:
 	rm -rf build build-* client/aktis/_core*.so client/aktis/_proto

@@ -1,7 +1,7 @@
 """The alias for a whole virtual environment: a distribution on disk whose package hands over to Aktis.
 
-pip and whoever reads an environment's metadata take it for installed, and every process that imports it, child
-processes included, gets Aktis. ``pip uninstall ray`` removes it as well.
+pip and whoever reads an environment's metadata take it for installed, and every process that imports it gets
+Aktis, child processes included. ``pip uninstall ray`` removes it as well.
 """
 
 import importlib.metadata
@@ -27,6 +27,8 @@ install_as_ray({version!r})
 importlib.import_module(__name__)
 '''
 
+_WHEEL: Final = f"Wheel-Version: 1.0\nGenerator: {INSTALLER}\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
 
 def install(version: str | None = None) -> str:
     """Write the distribution into the environment of this interpreter; return what was done.
@@ -42,7 +44,7 @@ def install(version: str | None = None) -> str:
         f"{ALIAS}/__init__.py": _PACKAGE.format(version=version),
         f"{info}/METADATA": metadata(version),
         f"{info}/INSTALLER": f"{INSTALLER}\n",
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: {INSTALLER}\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": _WHEEL,
         f"{info}/top_level.txt": f"{ALIAS}\n",
     }
     files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])

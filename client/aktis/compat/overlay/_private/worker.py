@@ -15,9 +15,9 @@ from aktis import (
     wait,
 )
 from aktis._runtime import current
+from aktis._runtime.runtime_context import get_runtime_context
 from aktis.compat.overlay import SCRIPT_MODE, WORKER_MODE
 from aktis.runtime_env import RuntimeEnv
-from aktis._runtime.runtime_context import get_runtime_context
 
 
 class Worker:
