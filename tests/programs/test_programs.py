@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("programs")]
 
 @pytest.fixture
 def python(name: str) -> Path:
-    """The interpreter of a program's environment. Before the sandbox: tools that build leave files of theirs."""
+    """The interpreter of a program's environment. Before the sandbox, as what builds leaves files."""
     return prepare(name)
 
 
