@@ -78,7 +78,7 @@ def _check_refs_of_get(refs: object) -> None:
 
 
 def _timed_out(refs: Sequence[ObjectRef[Any]], timeout_s: float) -> GetTimeoutError:
-    core = current.require_for(object_refs).core
+    core = current.require_for(refs).core
     missing = [ref for ref in refs if not core.is_ready(ref)]
     first = f", the first is {missing[0].hex()}" if missing else ""
     return GetTimeoutError(
@@ -143,7 +143,7 @@ def wait(
         >>> len(ready), len(others)
         (1, 1)
     """
-    session = current.session or current.require_for(object_refs)
+    session = current.session or current.require_for(refs)
     _check_types_of_wait(refs, num_returns)
     if any(type(ref) is ObjectRefGenerator for ref in refs):
         return _wait_for_generators(refs, num_returns, timeout, fetch_local)
