@@ -172,10 +172,17 @@ class Histogram(Metric):
             tag_keys: The names of its tags.
         """
         super().__init__(name, description, tag_keys)
-        bounds = tuple(float(_number(bound)) for bound in boundaries or DEFAULT_BOUNDARIES)
+        bounds = tuple(
+            float(_number(bound)) for bound in (DEFAULT_BOUNDARIES if boundaries is None else boundaries)
+        )
         if len(bounds) > _BOUNDARIES_LIMIT:
             raise ValueError(f"a histogram has at most {_BOUNDARIES_LIMIT} boundaries, got {len(bounds)}")
-        if bounds[0] <= 0 or list(bounds) != sorted(set(bounds)) or not math.isfinite(bounds[-1]):
+        if (
+            not bounds
+            or bounds[0] <= 0
+            or list(bounds) != sorted(set(bounds))
+            or not math.isfinite(bounds[-1])
+        ):
             raise ValueError(f"boundaries must be positive, finite and ascending, got {boundaries}")
         base = self._family
         self._family = Family(base.name, base.kind, base.description, base.tag_keys, bounds)
