@@ -301,7 +301,7 @@ class Core:
         worker was told). `error`: the pickled TaskCancelledError that the results become. After CANCEL_SENT
         worker_of(task_id) names whom to kill when force is wanted."""
     def worker_of(self, task_id: bytes) -> tuple[bytes, int] | None:
-        """(worker id, lease id) that has the task now; a call of an actor has no lease (0), also while it waits."""
+        """(worker id, lease id) that has the task now; of calls of actors the lease is 0, waiting or not."""
     def children_of(self, task_id: bytes) -> list[bytes]: ...
 
     # -- actors, caller's side --

@@ -220,7 +220,7 @@ def test_dynamic_returns_one_list_of_references() -> None:
         for number in range(n):
             yield number * number
 
-    refs: Any = aktis.get(squares.remote(4))  # type: ignore[call-overload]
+    refs: Any = aktis.get(squares.remote(4))
     assert len(refs) == 4
     assert [aktis.get(ref) for ref in refs] == [0, 1, 4, 9]
 

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,15 +51,11 @@ def _surroundings() -> Iterator[None]:
     alias = "AKTIS_COMPAT_RAY"
     with new_sandbox() as sandbox:
         before = dict(os.environ)
+        inside = {**sandbox.env, alias: before[alias]}
         os.environ.clear()
-        os.environ.update(sandbox.env, **{alias: before[alias]})
+        os.environ.update(inside)
         try:
             yield
         finally:
             os.environ.clear()
             os.environ.update(before)
-
-
-def interpreter() -> str:
-    """The interpreter for programs of their own."""
-    return sys.executable

@@ -176,9 +176,9 @@ def test_groups_of_coroutines() -> None:
             self.opened.set()
 
     service = Service.remote()
-    assert len([service.wait.remote() for _ in range(2)]) == 2
-    waiting = service.wait.remote()
+    waiting = [service.wait.remote() for _ in range(3)]
     ray.get(service.open.remote(), timeout=DEADLINE_S)
+    assert ray.get(waiting, timeout=DEADLINE_S) == ["opened"] * 3
 
 
 def test_generators_of_threads() -> None:
@@ -186,11 +186,11 @@ def test_generators_of_threads() -> None:
     class Streams:
         def count(self, n: int) -> Iterator[int]:
             for index in range(n):
-                yield index
+                yield 2 * index
 
     streams = Streams.remote()
     one, two = streams.count.remote(2), streams.count.remote(3)
-    assert ray.get([*one, *two]) == [0, 1, 0, 1, 2]
+    assert ray.get([*one, *two]) == [0, 2, 0, 2, 4]
 
 
 def test_an_async_actor_may_leave() -> None:

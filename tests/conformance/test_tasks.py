@@ -232,7 +232,7 @@ def test_an_error_is_of_the_users_type_too() -> None:
     assert "in fail" in str(caught.value)
 
 
-class WithFields(Exception):
+class FieldsError(Exception):
     def __init__(self, code: int, hint: str) -> None:
         super().__init__(code, hint)
         self.code = code
@@ -242,9 +242,9 @@ class WithFields(Exception):
 def test_fields_of_an_error_are_there() -> None:
     @ray.remote
     def f() -> None:
-        raise WithFields(7, "seven")
+        raise FieldsError(7, "seven")
 
-    with pytest.raises(WithFields) as caught:
+    with pytest.raises(FieldsError) as caught:
         ray.get(f.remote())
     assert (caught.value.code, caught.value.hint) == (7, "seven")
 

@@ -43,7 +43,10 @@ class RuntimeContext:
     def get_task_function_name(self) -> str | None:
         """Return the name of the running function or method."""
         task = execution.current_task()
-        return None if task is None else task.method or task.name
+        if task is None or task.method:
+            return None if task is None else task.method
+        function = self._session.functions.load(task.function_id).value
+        return getattr(function, "__qualname__", task.name)
 
     def get_trace_id(self) -> str | None:
         """Return the id that a task shares with all tasks that it descends from; None in a driver.

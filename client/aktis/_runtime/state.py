@@ -10,6 +10,7 @@ from aktis._runtime import current
 from aktis._runtime.session import Session
 
 _EVENTS: Final = common_pb2.TaskEvent
+_NO_DAEMON: Final = gcs_pb2.Daemon()
 
 
 def list_nodes(session: Session) -> list[gcs_pb2.Node]:
@@ -23,13 +24,16 @@ def nodes() -> list[dict[str, Any]]:
 
     Returns:
         One dict per node: ``NodeID``, ``Alive``, ``NodeManagerAddress``, ``NodeManagerHostname``,
-        ``Resources``, ``Labels``, ``IsHead``, ``RayletSocketName``, ``DeathReasonMessage``.
+        ``Resources``, ``Labels``, ``IsHead``, ``RayletSocketName``, ``ObjectStoreSocketName``,
+        ``MetricsExportPort``, ``NodeManagerPort``, ``ObjectManagerPort`` (0 where something has no port),
+        ``DeathReason`` (the state as a number), ``DeathReasonMessage``.
     """
     return [_describe(node) for node in list_nodes(current.require())]
 
 
 def _describe(node: gcs_pb2.Node) -> dict[str, Any]:
     alive = node.state != gcs_pb2.Node.DEAD
+    daemons = {daemon.name: daemon for daemon in node.daemons}
     return {
         "NodeID": node.node_id.hex(),
         "Alive": alive,
@@ -38,11 +42,22 @@ def _describe(node: gcs_pb2.Node) -> dict[str, Any]:
         "NodeManagerHostname": node.hostname,
         "NodeName": node.ip,
         "RayletSocketName": node.raylet_socket.removeprefix("unix:"),
+        "ObjectStoreSocketName": daemons.get("plasma", _NO_DAEMON).grpc_address.removeprefix("unix:"),
+        "NodeManagerPort": _port(daemons.get("raylet", _NO_DAEMON).grpc_address),
+        "ObjectManagerPort": _port(daemons.get("plasma", _NO_DAEMON).grpc_address),
+        "MetricsExportPort": _port(daemons.get("raylet", _NO_DAEMON).metrics_address),
         "Resources": ResourceSet.from_proto(node.total).to_floats() if alive else {},
         "Labels": dict(node.labels),
         "IsHead": node.is_head,
+        "DeathReason": 0 if alive else node.state,
         "DeathReasonMessage": node.death_message,
     }
+
+
+def _port(address: str) -> int:
+    """Return the port of ``host:port``; 0 of a Unix socket."""
+    _, _, port = address.rpartition(":")
+    return int(port) if port.isdigit() else 0
 
 
 def cluster_resources() -> dict[str, float]:
