@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         WorkerID,
     )
     from aktis._runtime.lifecycle import Context, init, is_initialized, shutdown
-    from aktis._runtime.objects import cancel, get, put, wait
+    from aktis._runtime.objects import cancel, free, get, put, wait
     from aktis._runtime.remote_function import RemoteFunction
     from aktis._runtime.runtime_context import get_gpu_ids, get_runtime_context
     from aktis._runtime.state import available_resources, cluster_resources, nodes, timeline
@@ -57,6 +57,7 @@ _HOME = {
     "cancel": "aktis._runtime.objects",
     "cluster_resources": "aktis._runtime.state",
     "exit_actor": "aktis._worker.exit",
+    "free": "aktis._runtime.objects",
     "get": "aktis._runtime.objects",
     "get_actor": "aktis._runtime.actor_class",
     "get_gpu_ids": "aktis._runtime.runtime_context",
@@ -99,6 +100,7 @@ __all__ = [
     "dag",
     "exceptions",
     "exit_actor",
+    "free",
     "get",
     "get_actor",
     "get_gpu_ids",

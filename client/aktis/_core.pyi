@@ -102,9 +102,9 @@ class Task:
     attempt: int
     trace: bytes  # 16 bytes trace id, 8 bytes span id, 1 byte flags
     cancelled: bool  # cancel was asked for since
-    def load_args(self, timeout_s: float) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Deserialize the arguments, waiting for those in shared memory. Raises what that raises and, when
-        the time is up, the hook's fetch_timed_out. Negative: no limit."""
+    def load_args(self, wait: bool = True) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Deserialize the arguments, waiting for those in shared memory for as long as the limits say. Raises
+        what that raises and, when the time is up or without `wait`, the hook's fetch_timed_out."""
     def argument_refs(self) -> list[ObjectRef[Any]]:
         """The arguments in shared memory: load_args() need not wait while they are held and can be read."""
 
@@ -171,7 +171,6 @@ class Core:
         token: str,
         raylet_address: str,
         linger_us: int = 1000,
-        spin_us: int = 50,
         blocked_after_ms: int = 5,
     ) -> None: ...
     def set_limits(
@@ -186,6 +185,9 @@ class Core:
         actor_window_bytes: int,
         pipeline_depth: int,
         lease_grace_ms: int,
+        stream_bytes: int,
+        spin_us: int,
+        fetch_timeout_ms: int,
     ) -> None:
         """Set what the configuration says, [core]; once, before the first object and task."""
 
@@ -223,6 +225,8 @@ class Core:
         store_full: Callable[[str], BaseException],
         fetch_timed_out: Callable[[str, str, str], BaseException],
         session_ended: Callable[[str], BaseException],
+        cannot_load: Callable[[BaseException, bytes, str], BaseException],
+        about_to_block: Callable[[str], None],
     ) -> None:
         """serialize(value) -> (in-band pickle, out-of-band buffers) for what plain pickle cannot be trusted
         with (values of builtin types never get here); load_error(in-band) -> the exception that get() raises;
@@ -251,8 +255,9 @@ class Core:
         without waiting is ready, and a value in shared memory is fetched."""
     def watch_free(self, ref: ObjectRef[Any]) -> None:
         """EVENT_OBJECT_FREED comes when the last reference anywhere to this owned object goes."""
-    def free(self, refs: Sequence[ObjectRef[Any]], error: bytes) -> None:
-        """Drop the values now, whoever holds references; later gets raise `error`, a pickled exception."""
+    def free(self, ref: ObjectRef[Any], error: bytes) -> None:
+        """Drop the value, whoever holds references; later gets raise `error`, a pickled exception. What does
+        not exist yet is dropped when it does, another process's by that."""
     def fail_object(self, object_id: bytes, error: bytes) -> None: ...
     def reconstruct(self, object_id: bytes) -> str | None:
         """Run the task that made a lost object again, after those that made its freed arguments.

@@ -19,6 +19,7 @@ __all__ = [
     "ActorUnschedulableError",
     "AktisError",
     "AuthenticationError",
+    "DeserializationError",
     "GetTimeoutError",
     "LocalRayletDiedError",
     "NodeDiedError",
@@ -185,6 +186,13 @@ class PendingCallsLimitExceeded(AktisError):  # noqa: N818
 # ---- objects ----
 
 
+class DeserializationError(AktisError):
+    """A value cannot be loaded in this process; the message says which class of which module is at fault.
+
+    ``__cause__`` is what was raised. As the error of a task it is about the task's arguments or its function.
+    """
+
+
 class ObjectStoreFullError(AktisError):
     """The node's object store has no room for the object; the message says who holds what."""
 
@@ -215,20 +223,23 @@ class ObjectLostError(AktisError):
 
 
 class ObjectFetchTimedOutError(ObjectLostError):
-    """A task's argument could not be fetched in time: ``raylet.workers.fetch_timeout_s``."""
+    """A task's argument could not be fetched in time: ``core.fetch_timeout_ms``."""
 
     _what = "could not be fetched in time"
     _hint = (
         "The store may be busy, or have been restarted without it: see the log of aktis-plasma. "
-        "raylet.workers.fetch_timeout_s is how long a task waits."
+        "core.fetch_timeout_ms is how long a task waits."
     )
 
 
 class ObjectFreedError(ObjectLostError):
-    """The object was freed by hand while references to it were left."""
+    """`aktis.free` has let the value go while references to the object were left."""
 
     _what = "was freed explicitly"
-    _hint = "Free an object only when nobody needs it any more."
+    _hint = "Free an object only when nobody needs it any more; put() it again to have another one."
+
+    def __str__(self) -> str:
+        return f"Object {self.object_ref_hex} {self._what} {self.reason}".rstrip() + f". {self._hint}"
 
 
 class OwnerDiedError(ObjectLostError):

@@ -56,14 +56,13 @@ struct PyCore {
 };
 
 PyCore make_core(int role, const py::bytes& worker_id, std::string token, std::string raylet_address,
-                 int linger_us, int spin_us, int blocked_after_ms) {
+                 int linger_us, int blocked_after_ms) {
   core::CoreConfig config;
   config.role = static_cast<wire::Role>(role);
   config.worker = id_from<WorkerId>(worker_id);
   config.token = std::move(token);
   config.raylet_address = std::move(raylet_address);
   config.linger = std::chrono::microseconds(linger_us);
-  config.spin = std::chrono::microseconds(spin_us);
   config.blocked_after = std::chrono::milliseconds(blocked_after_ms);
   PyCore self{std::make_shared<Core>(std::move(config)), process_id(), {}};
   set_current_core(self.core);
@@ -73,7 +72,7 @@ PyCore make_core(int role, const py::bytes& worker_id, std::string token, std::s
 void set_limits(PyCore& self, std::size_t inline_bytes, std::size_t inline_arguments_bytes,
                 std::size_t in_flight_bytes, std::size_t lineage_bytes, std::size_t control_queue_bytes,
                 std::size_t actor_window_calls, std::size_t actor_window_bytes, std::uint32_t pipeline_depth,
-                int lease_grace_ms) {
+                int lease_grace_ms, std::size_t stream_bytes, int spin_us, int fetch_timeout_ms) {
   core::CoreLimits limits;
   limits.inline_bytes = inline_bytes;
   limits.inline_arguments_bytes = inline_arguments_bytes;
@@ -83,6 +82,9 @@ void set_limits(PyCore& self, std::size_t inline_bytes, std::size_t inline_argum
   limits.actor_window = {.calls = actor_window_calls, .bytes = actor_window_bytes};
   limits.scheduling.max_depth = pipeline_depth;
   limits.scheduling.lease_grace = std::chrono::milliseconds(lease_grace_ms);
+  limits.stream_bytes = stream_bytes;
+  limits.spin = std::chrono::microseconds(spin_us);
+  limits.fetch_timeout = std::chrono::milliseconds(fetch_timeout_ms);
   self.core->set_limits(limits);
 }
 
@@ -112,6 +114,7 @@ py::object get(PyCore& self, const py::sequence& refs, double timeout_s) {
 
 void wait_for_room(Core& core) {
   if (core.has_room()) return;
+  hooks().about_to_block("for room among the arguments of unfinished tasks (core.in_flight_bytes)");
   wire::Waiter waiter;
   core.attach_room(waiter);
   struct Detach {
@@ -279,12 +282,12 @@ using Class = py::class_<PyCore>;
 
 void bind_life(Class& type) {
   type.def(py::init(&make_core), py::kw_only(), py::arg("role"), py::arg("worker_id"), py::arg("token"),
-           py::arg("raylet_address"), py::arg("linger_us") = 1000, py::arg("spin_us") = 50,
-           py::arg("blocked_after_ms") = 5)
+           py::arg("raylet_address"), py::arg("linger_us") = 1000, py::arg("blocked_after_ms") = 5)
       .def("set_limits", &set_limits, py::kw_only(), py::arg("inline_bytes"),
            py::arg("inline_arguments_bytes"), py::arg("in_flight_bytes"), py::arg("lineage_bytes"),
            py::arg("control_queue_bytes"), py::arg("actor_window_calls"), py::arg("actor_window_bytes"),
-           py::arg("pipeline_depth"), py::arg("lease_grace_ms"))
+           py::arg("pipeline_depth"), py::arg("lease_grace_ms"), py::arg("stream_bytes"), py::arg("spin_us"),
+           py::arg("fetch_timeout_ms"))
       .def(
           "connect_raylet",
           [](PyCore& self, double timeout_s) {
@@ -315,12 +318,14 @@ void bind_life(Class& type) {
       .def(
           "set_hooks",
           [](PyCore&, const py::object& serialize_hook, const py::object& load_error,
-             const py::object& store_full, const py::object& fetch_timed_out,
-             const py::object& session_ended) {
-            hooks() = {serialize_hook, load_error, store_full, fetch_timed_out, session_ended};
+             const py::object& store_full, const py::object& fetch_timed_out, const py::object& session_ended,
+             const py::object& cannot_load, const py::object& about_to_block) {
+            hooks() = {serialize_hook, load_error,  store_full,    fetch_timed_out,
+                       session_ended,  cannot_load, about_to_block};
           },
           py::kw_only(), py::arg("serialize"), py::arg("load_error"), py::arg("store_full"),
-          py::arg("fetch_timed_out"), py::arg("session_ended"))
+          py::arg("fetch_timed_out"), py::arg("session_ended"), py::arg("cannot_load"),
+          py::arg("about_to_block"))
       .def("call", &call, py::arg("request"), py::arg("request_id"), py::arg("timeout_s"))
       .def("next_request_id", [](PyCore& self) { return self.core->next_request_id(); })
       .def("notify", [](PyCore& self, const py::bytes& message) { self.get().notify(view_of(message)); })
@@ -355,8 +360,8 @@ void bind_objects(Class& type) {
           },
           py::arg("ref"), py::arg("value") = false)
       .def("watch_free", [](PyCore& self, const py::object& ref) { self.get().watch_free(id_of(self, ref)); })
-      .def("free", [](PyCore& self, const py::sequence& refs,
-                      const py::bytes& error) { self.open().free(ids_of(*self.core, refs), view_of(error)); })
+      .def("free", [](PyCore& self, const py::object& ref,
+                      const py::bytes& error) { self.open().free(id_of(self, ref), view_of(error)); })
       .def("fail_object",
            [](PyCore& self, const py::bytes& id, const py::bytes& error) {
              self.core->fail_object(id_from<ObjectId>(id), view_of(error));

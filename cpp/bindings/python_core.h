@@ -46,6 +46,8 @@ struct Hooks {
   py::object store_full;       // text -> the exception to raise
   py::object fetch_timed_out;  // object, owner, node as hexadecimal text -> the exception to raise
   py::object session_ended;    // text -> the exception to raise
+  py::object cannot_load;      // exception, in-band, object as text -> the exception to raise instead
+  py::object about_to_block;   // what the calling thread is going to wait for, as text
 };
 Hooks& hooks();
 

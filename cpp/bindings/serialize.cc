@@ -134,7 +134,10 @@ py::object make_buffer(const std::shared_ptr<Core>& core, const ObjectId& id, co
     core->plasma()->pin(id);
     buffer->core = core;
   }
-  return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(buffer));
+  const auto exporter = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(buffer));
+  PyObject* view = PyMemoryView_FromObject(exporter.ptr());
+  if (view == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(view);
 }
 
 py::object memory_of(Bytes bytes) {
@@ -142,6 +145,14 @@ py::object memory_of(Bytes bytes) {
                                            static_cast<Py_ssize_t>(bytes.size()), PyBUF_READ);
   if (view == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(view);
+}
+
+// What the pickle has raised, unless it is no Exception (KeyboardInterrupt), becomes one that says more.
+[[noreturn]] void cannot_load(const ObjectId& id, Bytes inband) {
+  const py::error_already_set raised;
+  if (!raised.matches(PyExc_Exception)) throw raised;
+  const py::bytes pickled(reinterpret_cast<const char*>(inband.data()), inband.size());
+  raise(hooks().cannot_load(raised.value(), pickled, id.is_nil() ? std::string() : id.hex()));
 }
 
 py::object load_pickle(const std::shared_ptr<Core>& core, const ObjectId& id, const core::Readable& value,
@@ -157,7 +168,7 @@ py::object load_pickle(const std::shared_ptr<Core>& core, const ObjectId& id, co
     arguments[1] = buffers.ptr();
     result = PyObject_Vectorcall(pickle().loads, arguments, 1, pickle().buffers_keyword);
   }
-  if (result == nullptr) throw py::error_already_set();
+  if (result == nullptr) cannot_load(id, view.inband);
   return py::reinterpret_steal<py::object>(result);
 }
 

@@ -144,7 +144,9 @@ class AdoptedArguments {
   AdoptedArguments& operator=(const AdoptedArguments&) = delete;
 
   // What has been lost and is computed again takes as long as that does: the time counts once it exists.
-  void fetch(double timeout_s) const {
+  void fetch(bool wait) const {
+    const auto limit = task_.core->limits().fetch_timeout;
+    const double timeout_s = wait ? std::chrono::duration<double>(limit).count() : 0;
     bool awaited = !ids_.empty();
     while (awaited) {
       if (wait_readable(*task_.core, ids_, deadline_after(timeout_s))) return;
@@ -184,10 +186,10 @@ py::object load_argument(PyTask& self, const core::ArgumentMessage& argument) {
   return deserialize(self.core, argument.ref.id, *value, by_task);
 }
 
-void place_arguments(PyTask& self, double timeout_s, py::tuple& args, py::dict& kwargs) {
+void place_arguments(PyTask& self, bool wait, py::tuple& args, py::dict& kwargs) {
   if (self.task->message.arguments.empty()) return;
   const AdoptedArguments adopted(self);
-  adopted.fetch(timeout_s);
+  adopted.fetch(wait);
   py::list places(args);
   for (const core::ArgumentMessage& argument : self.task->message.arguments) {
     py::object value = load_argument(self, argument);
@@ -200,7 +202,7 @@ void place_arguments(PyTask& self, double timeout_s, py::tuple& args, py::dict& 
   args = py::tuple(places);
 }
 
-py::tuple load_args(PyTask& self, double timeout_s) {
+py::tuple load_args(PyTask& self, bool wait) {
   const core::TaskMessage& message = self.task->message;
   const auto view = core::parse_value(message.args);
   if (!view) throw py::value_error("the arguments of task " + std::string(message.name) + " do not decode");
@@ -221,7 +223,7 @@ py::tuple load_args(PyTask& self, double timeout_s) {
       kwargs = loaded[py::int_(1)];
     }
   }
-  place_arguments(self, timeout_s, args, kwargs);
+  place_arguments(self, wait, args, kwargs);
   return py::make_tuple(args, kwargs);
 }
 
@@ -372,7 +374,7 @@ void bind_tasks(py::module_& module) {
                                                 sizeof(self.task->message.trace.data));
                              })
       .def_property_readonly("cancelled", [](const PyTask& self) { return self.task->cancelled.load(); })
-      .def("load_args", &load_args, py::arg("timeout_s"))
+      .def("load_args", &load_args, py::arg("wait") = true)
       .def("argument_refs", &argument_refs);
 }
 

@@ -67,6 +67,7 @@ core::WaitFor store_wait(Core& core) {
   return [&core](wire::Waiter& waiter, wire::TimePoint deadline) {
     if (core.wait_briefly(waiter, deadline)) return true;
     const py::gil_scoped_acquire acquire;
+    hooks().about_to_block("for room in the object store");
     return wait_with_signals(core, waiter, deadline, waiting_task(core));
   };
 }

@@ -21,7 +21,7 @@ constexpr std::byte kSetUnblocked[] = {std::byte{0x32}, std::byte{0}};
 
 Core::Core(CoreConfig config)
     : config_(std::move(config)),
-      reactor_(config_.spin),
+      reactor_(limits_.spin),
       baton_(reactor_, config_.linger),
       events_(limits_.control_queue_bytes),
       references_(config_.worker),
@@ -56,6 +56,7 @@ void Core::set_limits(const CoreLimits& limits) {
   scheduling_.set_config(limits.scheduling);
   actor_calls_.set_window(limits.actor_window);
   lineage_.set_limit(limits.lineage_bytes);
+  reactor_.set_spin(limits.spin);
   settle_references();
   unlock_and_flush(guard);
 }

@@ -9,9 +9,9 @@
 //
 // The implementation is one file per concern: core.cc (life), core_objects.cc (get, put, wait, values),
 // core_references.cc (the reference table's actions and messages), core_lineage.cc (lost objects),
-// core_submit.cc (the owner's side of tasks), core_execute.cc (the executor's side), core_leave.cc (its
-// end), core_timeouts.cc (tasks that run for too long), core_peers.cc (connections), core_control.cc
-// (raylet).
+// core_free.cc (values let go by hand), core_submit.cc (the owner's side of tasks), core_execute.cc (the
+// executor's side), core_leave.cc (its end), core_timeouts.cc (tasks that run for too long), core_peers.cc
+// (connections), core_control.cc (raylet).
 #pragma once
 
 #include <atomic>
@@ -52,7 +52,6 @@ struct CoreConfig {
   std::string token;
   std::string raylet_address;
   std::chrono::microseconds linger{1000};
-  std::chrono::microseconds spin{50};  // looked for before sleeping, while answers come soon
   std::chrono::milliseconds blocked_after{5};
 };
 
@@ -63,6 +62,9 @@ struct CoreLimits {
   std::size_t in_flight_bytes = 1u << 30;        // arguments of unfinished tasks; submit waits beyond
   std::size_t lineage_bytes = 256u << 20;        // records of finished tasks that could run again
   std::size_t control_queue_bytes = 256u << 20;  // messages of the raylet that Python has not seen
+  std::size_t stream_bytes = 256u << 20;         // items of one generator that its consumer has not taken
+  std::chrono::microseconds spin{50};            // looked for before sleeping, while answers come soon
+  std::chrono::milliseconds fetch_timeout{-1};   // of a task's arguments in shared memory; negative: none
   ActorWindow actor_window;
   SchedulingConfig scheduling;
 };
@@ -115,6 +117,7 @@ struct IncomingTask {
   // is known, the thread that waits until more are.
   std::uint32_t streamed = 0;
   std::uint32_t taken = 0;
+  bool stream_paused = false;  // the owner has as much as it keeps
   wire::Waiter* stream_waiter = nullptr;
   std::thread::id thread;                        // that executes it
   wire::TimePoint due = wire::TimePoint::max();  // guarded like the above: when it has run for too long
@@ -218,7 +221,6 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void watch_free(const ObjectId& id);
   ObjectId pending_object();
   void complete_object(const ObjectId& id, const Parts& parts);
-  void free(std::span<const ObjectId> ids, Bytes error_pickle);
   plasma::Client* plasma() { return plasma_.get(); }
   // Pins for buffers that outlive the reference (core/bindings).
   void unpin(const ObjectId& id);
@@ -230,6 +232,11 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::optional<std::string> reconstruct(const ObjectId& id);
   // The object is lost for good: it becomes an error for whoever has not mapped it.
   void fail_object(const ObjectId& id, Bytes error_pickle);
+
+  // ---- freeing (core_free.cc) ----
+  // Lets the value go everywhere; whoever gets it from now on gets the error. Of an object that does not
+  // exist yet: as soon as it does.
+  void free(const ObjectId& id, Bytes error_pickle);
 
   // ---- references (core_references.cc) ----
   void drop_reference(const ObjectId& id);  // a destructor: any thread, any time
@@ -394,6 +401,12 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void on_plasma_lost(const ObjectId& id);
   void on_plasma_gone();
 
+  // core_free.cc (mutex_ held)
+  bool on_object_free(Bytes payload);
+  void free_now_or_later(const ObjectId& id, ObjectEntry& known, std::shared_ptr<const OwnedValue> error);
+  void free_if_wanted(const ObjectId& id, ObjectEntry& known);
+  void drop_value(const ObjectId& id, ObjectEntry& known, std::shared_ptr<const OwnedValue> error);
+
   // core_lineage.cc (mutex_ held)
   void retire(TaskRecord& task);
   void object_gone(const ObjectId& id);
@@ -444,9 +457,10 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void release_item(const WorkerId& from, const StreamItemMessage& item);
   std::optional<ObjectId> error_item(const TaskRecord& task);
   void end_stream(TaskRecord& task);
-  void tell_taken(const TaskId& id, std::uint32_t taken);
+  void tell_taken(const TaskId& id, std::uint32_t taken, bool paused = false);
+  void let_stream_end(const ObjectId& awaited);
   bool on_stream_taken(wire::Connection& connection, Bytes payload);
-  void let_stream_go_on(IncomingTask& task, std::uint32_t taken);
+  void let_stream_go_on(IncomingTask& task, std::uint32_t taken, bool paused = false);
 
   // core_execute.cc
   bool on_task(wire::Connection& connection, const WorkerId& from, Bytes payload);
@@ -501,6 +515,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   ReferenceTable references_;
   Lineage lineage_;
   std::unordered_map<ObjectId, ObjectEntry, IdHash> objects_;
+  std::unordered_map<ObjectId, std::shared_ptr<const OwnedValue>, IdHash> free_when_there_;
   std::unordered_map<TaskId, std::unique_ptr<TaskRecord>, IdHash> tasks_;
   std::unordered_map<TaskId, std::vector<TaskId>, IdHash> children_;
   std::unordered_map<TaskId, Stream, IdHash> streams_;

@@ -107,23 +107,6 @@ void Core::note_in_plasma(const ObjectId& id, std::uint32_t copy) {
   unlock_and_flush(guard);
 }
 
-void Core::free(std::span<const ObjectId> ids, Bytes error_pickle) {
-  const auto error = OwnedValue::make(ValueKind::kError, error_pickle, {});
-  Guard guard(mutex_);
-  for (const ObjectId& id : ids) {
-    ObjectEntry* known = find(id);
-    if (known == nullptr || !known->owned || !known->exists()) continue;
-    if (known->state == ObjectState::kMapped) plasma_->unpin(id);
-    if (known->state != ObjectState::kInline) to_remove_.push_back(id);
-    known->state = ObjectState::kInline;
-    known->value = error;
-    known->mapped = {};
-    known->is_error = known->freed = true;
-    known->lost = false;
-  }
-  unlock_and_flush(guard);
-}
-
 void Core::store_inline(const ObjectId& id, std::shared_ptr<const OwnedValue> value, bool is_error) {
   ObjectEntry* known = find(id);
   if (known == nullptr || (known->exists() && !is_error)) return;
@@ -144,6 +127,7 @@ void Core::store_plasma(const ObjectId& id, std::uint64_t size_bytes, std::uint3
     return;
   }
   known->copy = std::max(known->copy, copy);
+  if (known->freed) to_remove_.push_back(id);  // made once more, together with a result that was lost
   if (known->exists()) return;
   known->size_bytes = size_bytes;
   known->state = ObjectState::kPlasma;
@@ -153,6 +137,7 @@ void Core::store_plasma(const ObjectId& id, std::uint64_t size_bytes, std::uint3
 // The object exists now: whoever waits for that goes on. Getters of a value in shared memory go on waiting
 // until it is mapped.
 void Core::complete(const ObjectId& id, ObjectEntry& known) {
+  free_if_wanted(id, known);
   const bool readable = known.readable();
   std::vector<WaitGroup*> still;
   for (WaitGroup* group : known.waiting) {
@@ -196,6 +181,7 @@ void Core::forget(const ObjectId& id) {
       (known->second.state == ObjectState::kMapped || known->second.state == ObjectState::kPlasma)) {
     to_remove_.push_back(id);
   }
+  if (!free_when_there_.empty()) free_when_there_.erase(id);
   if (known->second.watch_free) events_.push({.kind = EventKind::kObjectFreed, .first = id.binary()});
   objects_.erase(known);
 }
@@ -215,6 +201,7 @@ void Core::attach(WaitGroup& group, std::span<const ObjectId> ids, std::size_t e
       continue;
     }
     known.waiting.push_back(&group);
+    let_stream_end(id);
     if (known.state == ObjectState::kPlasma && !known.asked_store) {
       known.asked_store = true;
       request.push_back(id);
@@ -286,6 +273,7 @@ bool Core::watch(const ObjectId& id, bool value) {
   ObjectEntry& known = entry(id);
   if (value ? known.readable() : known.exists()) return true;
   (value ? known.watched_value : known.watched) = true;
+  let_stream_end(id);
   fetch(id, known);
   unlock_and_flush(guard);
   return false;
@@ -332,6 +320,7 @@ void Core::answer_when_there(const ObjectId& id, ObjectEntry* known, const Worke
   } else if (known->exists() && !wait) {
     answer_remote(id, *known, borrower);
   } else {
+    let_stream_end(id);
     auto& waiting = known->remote_waiting;
     if (std::find(waiting.begin(), waiting.end(), borrower) == waiting.end()) waiting.push_back(borrower);
   }

@@ -125,6 +125,9 @@ std::optional<std::string> Core::handle_frame(wire::Connection& connection, cons
     case CoreFrame::kObjectLost:
       what = "a loss that does not decode", ok = on_object_lost(from, payload);
       break;
+    case CoreFrame::kObjectFree:
+      what = "a wish to free an object that does not decode", ok = on_object_free(payload);
+      break;
     case CoreFrame::kBorrowAdd:
     case CoreFrame::kBorrowAck:
     case CoreFrame::kBorrowNack:

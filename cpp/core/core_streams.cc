@@ -49,14 +49,19 @@ bool Core::on_stream_item(const WorkerId& from, Bytes payload) {
   } else {
     store_inline(id, OwnedValue::copy_of(item->value.value), false);
   }
+  if (stream->second.came(item->value.in_plasma ? item->value.size_bytes : item->value.value.size(),
+                          limits_.stream_bytes)) {
+    tell_taken(item->task, stream->second.taken(), true);
+  }
   settle_references();
   return true;
 }
 
 // An attempt that begins, maybe not the first, learns how far the consumer is.
 void Core::greet_attempt(const TaskId& task, const Stream& stream) {
-  if (!stream.limited() || (stream.taken() == 0 && !stream.dropped())) return;
-  tell_taken(task, stream.dropped() ? kEverything : stream.taken());
+  const bool behind = stream.limited() && (stream.taken() != 0 || stream.dropped());
+  if (behind || stream.paused())
+    tell_taken(task, stream.dropped() ? kEverything : stream.taken(), stream.paused());
 }
 
 void Core::release_item(const WorkerId& from, const StreamItemMessage& item) {
@@ -106,7 +111,9 @@ std::optional<ObjectId> Core::stream_take(const TaskId& task) {
   const ObjectId id = item_id(task, known->second.next());
   const ObjectEntry* item = find(id);
   if (item == nullptr || !item->exists()) throw std::logic_error("an item is taken that has not come");
-  if (const auto taken = known->second.take()) tell_taken(task, *taken);
+  const auto taken = known->second.take();
+  const bool resumed = known->second.went(item->size_bytes, limits_.stream_bytes);
+  if (taken || resumed) tell_taken(task, taken.value_or(known->second.taken()), known->second.paused());
   unlock_and_flush(guard);
   return id;
 }
@@ -126,18 +133,25 @@ void Core::stream_drop(const TaskId& task) {
   std::vector<ObjectId> unwanted;
   for (std::uint32_t i = stream.next(); i < stream.kept_until(); ++i) unwanted.push_back(item_id(task, i));
   stream.drop();
-  if (stream.limited()) tell_taken(task, kEverything);
+  if (stream.lift() || stream.limited()) tell_taken(task, kEverything);
   if (stream.ended()) streams_.erase(known);
   if (!unwanted.empty()) references_.remove_local(unwanted);
   settle_references();
   unlock_and_flush(guard);
 }
 
-void Core::tell_taken(const TaskId& id, std::uint32_t taken) {
+// Somebody waits for an object. If it is the end of a generator, its items must not hold that up.
+void Core::let_stream_end(const ObjectId& awaited) {
+  if (streams_.empty() || awaited.index() != 0) return;
+  const auto known = streams_.find(awaited.task());
+  if (known != streams_.end() && known->second.lift()) tell_taken(known->first, known->second.taken());
+}
+
+void Core::tell_taken(const TaskId& id, std::uint32_t taken, bool paused) {
   const auto known = tasks_.find(id);
   if (known == tasks_.end() || known->second->state != TaskState::kPushed) return;
   wire::ByteWriter out;
-  encode_stream_taken(out, {id, known->second->attempt, taken});
+  encode_stream_taken(out, {id, known->second->attempt, taken, paused});
   send(known->second->worker, CoreFrame::kStreamTaken, out.view());
 }
 
@@ -167,7 +181,8 @@ void Core::send_item(const TaskHandle& task, ResultParts item) {
 bool Core::attach_stream_room(const TaskHandle& task, wire::Waiter& waiter) {
   Guard guard(mutex_);
   const std::uint32_t limit = task->message.stream_limit;
-  if (limit == 0 || task->taken == kEverything || task->streamed < task->taken + limit) return true;
+  if (task->taken == kEverything) return true;
+  if (!task->stream_paused && (limit == 0 || task->streamed < task->taken + limit)) return true;
   task->stream_waiter = &waiter;
   return false;
 }
@@ -183,12 +198,13 @@ bool Core::on_stream_taken(wire::Connection& connection, Bytes payload) {
   const auto running = running_.find(message->task);
   if (running == running_.end() || running->second->connection.get() != &connection) return true;
   if (running->second->message.attempt == message->attempt)
-    let_stream_go_on(*running->second, message->taken);
+    let_stream_go_on(*running->second, message->taken, message->paused);
   return true;
 }
 
-void Core::let_stream_go_on(IncomingTask& task, std::uint32_t taken) {
+void Core::let_stream_go_on(IncomingTask& task, std::uint32_t taken, bool paused) {
   task.taken = std::max(task.taken, taken);
+  task.stream_paused = paused;
   if (task.stream_waiter != nullptr) task.stream_waiter->complete();
 }
 

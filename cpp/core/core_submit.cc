@@ -73,6 +73,7 @@ void Core::start(TaskRecord& task) {
     }
     ++task.unresolved;
     known.dependents.push_back(&task);
+    let_stream_end(argument.ref.id);
     fetch(argument.ref.id, known);
   }
   if (task.unresolved == 0) measure(task);

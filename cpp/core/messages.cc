@@ -170,7 +170,7 @@ std::optional<StreamItemMessage> decode_stream_item(Bytes payload) {
 }
 
 void encode_stream_taken(wire::ByteWriter& out, const StreamTakenMessage& message) {
-  out.id(message.task).u32(message.attempt).u32(message.taken);
+  out.id(message.task).u32(message.attempt).u32(message.taken).u8(message.paused ? 1 : 0);
 }
 
 std::optional<StreamTakenMessage> decode_stream_taken(Bytes payload) {
@@ -179,6 +179,7 @@ std::optional<StreamTakenMessage> decode_stream_taken(Bytes payload) {
   message.task = in.id<TaskId>();
   message.attempt = in.u32();
   message.taken = in.u32();
+  message.paused = in.u8() != 0;
   if (!in.ok()) return std::nullopt;
   return message;
 }

@@ -34,6 +34,7 @@ enum class CoreFrame : std::uint16_t {
   kBorrowRemove = 42,   // borrower -> owner
   kReturnRelease = 43,  // caller -> executor
   kObjectLost = 44,     // borrower -> owner: the copy is not in shared memory; answered by OBJECT_VALUE
+  kObjectFree = 45,     // borrower -> owner: let the value go; an OBJECT_VALUE with the error instead of it
   kStreamItem = 46,     // executor -> owner: one item of a streaming generator
   kStreamTaken = 47,    // owner -> executor: how many items its consumer has taken
   kOverdue = 48,        // executor -> owner: the task has run for longer than its timeout
@@ -173,6 +174,7 @@ struct StreamTakenMessage {
   TaskId task;
   std::uint32_t attempt = 0;
   std::uint32_t taken = 0;
+  bool paused = false;  // the executor waits before the next item, whatever the limit
 };
 void encode_stream_taken(wire::ByteWriter& out, const StreamTakenMessage& message);
 std::optional<StreamTakenMessage> decode_stream_taken(Bytes payload);

@@ -8,11 +8,16 @@
 // An attempt that is made again sends its items from the beginning: those that are here already are skipped.
 // The consumer may let go at any time; what comes afterwards is not kept. Without a limit the executor never
 // waits; with one it waits while so many items have not been taken, and is told what has been.
+//
+// What is kept is bounded in bytes, too: beyond that the executor is told to *pause*, and to go on when half
+// of it is taken. That limit is nobody's wish, so it must not keep anybody waiting: it is lifted for good
+// when somebody waits for the end of the task without taking the items.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 namespace aktis::core {
 
@@ -61,6 +66,22 @@ class Stream {
     return dropped_ ? taken_ : std::max(received_, taken_ + (promised_ ? 1u : 0u));
   }
 
+  // ---- bytes that are kept ----
+  // An item came, or was taken, with so many. True: paused() has changed, and the executor is to be told.
+  bool came(std::uint64_t bytes, std::uint64_t limit) {
+    kept_bytes_ += bytes;
+    return set_paused(paused_ || (!lifted_ && kept_bytes_ > limit));
+  }
+  bool went(std::uint64_t bytes, std::uint64_t limit) {
+    kept_bytes_ = taken_ == received_ ? 0 : kept_bytes_ - std::min(kept_bytes_, bytes);
+    return set_paused(paused_ && kept_bytes_ > limit / 2);
+  }
+  bool lift() {
+    lifted_ = true;
+    return set_paused(false);
+  }
+  bool paused() const { return paused_; }
+
   // What an attempt that starts anew has to know: how many items have been taken already, none if it is new.
   std::uint32_t taken() const { return taken_; }
   bool limited() const { return limit_ != 0; }
@@ -69,6 +90,8 @@ class Stream {
   std::uint32_t received() const { return received_; }
 
  private:
+  bool set_paused(bool paused) { return std::exchange(paused_, paused) != paused; }
+
   const std::uint32_t limit_;
   std::uint32_t received_ = 0;
   std::uint32_t taken_ = 0;
@@ -76,6 +99,9 @@ class Stream {
   bool promised_ = false;
   bool ended_ = false;
   bool dropped_ = false;
+  std::uint64_t kept_bytes_ = 0;  // of items that have come and are not taken
+  bool paused_ = false;
+  bool lifted_ = false;
 };
 
 }  // namespace aktis::core

@@ -86,5 +86,49 @@ TEST(StreamTest, NothingIsKeptForAConsumerThatIsGone) {
   EXPECT_EQ(stream.arrive(9), Arrival::kOutOfOrder);
 }
 
+// Items of 10 bytes come until the stream has to pause.
+std::uint32_t fill(Stream& stream, std::uint64_t limit) {
+  std::uint32_t index = 0;
+  while (!stream.paused()) {
+    stream.arrive(index++);
+    EXPECT_EQ(stream.came(10, limit), stream.paused());
+  }
+  return index;
+}
+
+TEST(StreamTest, TheExecutorPausesBeyondTheBytesAndGoesOnAtHalfOfThem) {
+  Stream stream(0);
+  EXPECT_EQ(fill(stream, 40), 5u);
+  stream.arrive(5);  // was on its way
+  EXPECT_FALSE(stream.came(10, 40)) << "it has been told";
+  for (int kept = 60; kept > 30; kept -= 10) {
+    stream.take();
+    EXPECT_FALSE(stream.went(10, 40)) << kept;
+  }
+  stream.take();
+  EXPECT_TRUE(stream.went(10, 40));
+  EXPECT_FALSE(stream.paused());
+}
+
+TEST(StreamTest, WhatIsTakenWholeLeavesNoBytesEvenIfItsSizesHaveChanged) {
+  Stream stream(0);
+  const std::uint32_t items = fill(stream, 40);
+  for (std::uint32_t i = 0; i < items; ++i) {
+    stream.take();
+    stream.went(1, 40);
+  }
+  EXPECT_FALSE(stream.paused());
+}
+
+TEST(StreamTest, WhoeverWaitsForTheEndLiftsTheLimitOfBytesForGood) {
+  Stream stream(0);
+  const std::uint32_t items = fill(stream, 40);
+  EXPECT_TRUE(stream.lift());
+  EXPECT_FALSE(stream.lift());
+  stream.arrive(items);
+  EXPECT_FALSE(stream.came(1000, 40));
+  EXPECT_FALSE(stream.paused());
+}
+
 }  // namespace
 }  // namespace aktis::core

@@ -24,7 +24,7 @@ class Patience {
   }
 
  private:
-  const std::chrono::nanoseconds spin_;
+  std::chrono::nanoseconds spin_;
   double short_share_ = 0;  // of the last waits, the newest weighing most
 };
 

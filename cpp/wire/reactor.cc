@@ -102,11 +102,16 @@ struct Reactor::Impl {
   void drain_wake();
 };
 
+// With one processor the one who is waited for could not run meanwhile.
+std::chrono::microseconds affordable(std::chrono::microseconds spin) {
+  return usable_processors() > 1 ? spin : std::chrono::microseconds(0);
+}
+
 Reactor::Impl::Impl(std::chrono::microseconds spin)
     : epoll_(epoll_create1(EPOLL_CLOEXEC)),
       wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       timer_(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)),
-      patience_(usable_processors() > 1 ? spin : std::chrono::microseconds(0)) {
+      patience_(affordable(spin)) {
   check(epoll_.get(), "epoll_create1 for a reactor");
   check(wake_.get(), "eventfd for a reactor");
   check(timer_.get(), "timerfd_create for a reactor");
@@ -286,6 +291,7 @@ int Reactor::Impl::run_timers() {
 }
 
 Reactor::Reactor(std::chrono::microseconds spin) : impl_(std::make_unique<Impl>(spin)) {}
+void Reactor::set_spin(std::chrono::microseconds spin) { impl_->patience_ = Patience(affordable(spin)); }
 
 Reactor::~Reactor() {
   // Handlers may be destroyed here and call remove(): impl_ must still be in place then.

@@ -93,7 +93,7 @@ class TestWithALimit:
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def context(cls) -> Iterator[aktis.Context]:
-        settings = {"raylet.workers.fetch_timeout_s": 0.3}
+        settings = {"core.fetch_timeout_ms": 300}
         with embedded(num_cpus=1, _system_config=settings) as context:
             yield context
 
@@ -117,7 +117,7 @@ class TestWithALimit:
         assert f"Object {ref.hex()} could not be fetched in time" in text
         assert f"worker {aktis.get_runtime_context().get_worker_id()}, node {context['node_id']}" in text
         assert "was not there within 0.3 s" in text
-        assert "raylet.workers.fetch_timeout_s" in text
+        assert "core.fetch_timeout_ms" in text
 
     def test_a_constructor_gives_up_too(self, stuck: Stuck) -> None:
         actor = Plain.remote(stuck.new())
@@ -145,7 +145,7 @@ class TestWithoutALimit:
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def context(cls) -> Iterator[aktis.Context]:
-        settings = {"raylet.workers.fetch_timeout_s": 600}
+        settings = {"core.fetch_timeout_ms": 600_000}
         with embedded(num_cpus=1, _system_config=settings) as context:
             yield context
 

@@ -79,7 +79,7 @@ def learn_that_it_is_short(task: Any) -> None:
 
 
 def worker_of(ref: Any) -> bytes | None:
-    holder = current.require().core.worker_of(ref.task_id())
+    holder = current.require().core.worker_of(ref.task_id().binary())
     return None if holder is None else holder[0]
 
 

@@ -56,6 +56,36 @@ def test_many_producers_and_consumers_lose_nothing() -> None:
     assert taken == list(range(100))
 
 
+class Counted:
+    """Knows how often this process has sent it."""
+
+    times = 0
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        type(self).times += 1
+        return (str, ("counted",))
+
+
+def test_an_item_that_waits_for_room_is_sent_once() -> None:
+    queue: Queue[Any] = Queue(maxsize=1)
+    queue.put("first")
+    Counted.times = 0
+    putter = threading.Thread(target=queue.put, args=(Counted(),))
+    putter.start()
+    assert queue.get(timeout=30) == "first"
+    assert queue.get(timeout=30) == "counted"
+    putter.join(30)
+    with pytest.raises(Full):
+        queue.put_nowait_batch([Counted(), Counted()])
+    queue.put("full")
+    Counted.times = 0
+    with pytest.raises(Full):
+        queue.put(Counted(), timeout=0.01)
+    assert Counted.times == 1
+    assert queue.get(timeout=30) == "full"
+    assert queue.empty(), "who has given up does not stand in line any more"
+
+
 @pytest.mark.parametrize(("block", "timeout"), [(False, None), (True, 0), (True, 0.01)])
 def test_empty_and_full(block: bool, timeout: float | None) -> None:
     queue: Queue[Any] = Queue(maxsize=1)
@@ -181,7 +211,7 @@ def test_an_item_that_came_just_before_its_getter_was_cancelled_is_not_lost() ->
         async with asyncio.TaskGroup() as group:
             first = group.create_task(items.get(None))
             await asyncio.sleep(0)
-            assert items.try_put("saved")
+            assert items.try_put("saved", True) is True
             first.cancel()
         assert first.cancelled()
         assert items.try_get() == ("saved",)
@@ -192,11 +222,11 @@ def test_an_item_that_came_just_before_its_getter_was_cancelled_is_not_lost() ->
 def test_a_putter_whose_time_is_up_leaves_no_item() -> None:
     async def play() -> None:
         items = _QueueActor(1)
-        assert items.try_put(1)
-        assert not await items.put(2, 0.01)
+        assert items.try_put(1, True) is True
+        assert not await items.wait_for_room(items.try_put(2, True), 0.01)
         assert not items._putters
         async with asyncio.TaskGroup() as group:
-            late = group.create_task(items.put(3, None))
+            late = group.create_task(items.wait_for_room(items.try_put(3, True), None))
             await asyncio.sleep(0)
             late.cancel()
             assert items.try_get() == (1,), "before the putter has noticed that it is cancelled"

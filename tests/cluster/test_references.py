@@ -4,6 +4,7 @@ Each ends with an owner whose table has forgotten the object, and, for an object
 in the store that was not there before.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -139,6 +140,58 @@ def test_captured_in_a_closure(size: int) -> None:
     assert not freed.is_set
     del stored, argument
     assert freed.wait()
+
+
+def test_captured_in_a_class(size: int) -> None:
+    def class_over(ref: Any) -> Any:
+        class Holder:
+            attribute = ref
+
+            def read(self) -> None:
+                check(self.attribute, size)
+                check(ref, size)
+
+        return Holder
+
+    @aktis.remote(num_cpus=2)
+    def use(holder: Any) -> None:
+        holder().read()
+
+    @aktis.remote(num_cpus=2)
+    def collect_garbage() -> None:
+        gc.collect()  # classes are part of cycles
+
+    ref = aktis.put(make(size))
+    freed = Freed(ref)
+    argument, stored = use.remote(class_over(ref)), aktis.put(class_over(ref))
+    del ref
+    aktis.get([argument, use.remote(stored)], timeout=TIMEOUT_S)
+    assert not freed.is_set
+    del stored, argument
+    gc.collect()
+    aktis.get(collect_garbage.remote(), timeout=TIMEOUT_S)
+    assert freed.wait()
+
+
+def test_captured_in_an_actors_class_it_lives_as_long_as_that_can_be_made(
+    cluster: aktis.Context, sandbox: Sandbox
+) -> None:
+    program = """
+import sys, aktis
+aktis.init(address=sys.argv[1])
+def actor_over(ref):
+    @aktis.remote
+    class Reader:
+        attribute = ref
+        def read(self):
+            return len(aktis.get(ref)) + len(aktis.get(self.attribute))
+    return Reader
+Reader = actor_over(aktis.put(bytes(int(sys.argv[2]))))
+print(aktis.get(Reader.remote().read.remote()), aktis.get(Reader.remote().read.remote()))
+"""
+    finished = run_program(sandbox, program, cluster["raylet_address"], str(LARGE))
+    assert finished.stdout.split() == [str(2 * LARGE)] * 2, finished.stderr
+    assert_room_in_store()
 
 
 def test_captured_in_a_remote_function_it_lives_as_long_as_that_can_be_called(

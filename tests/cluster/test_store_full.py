@@ -1,5 +1,6 @@
 """A store without room: who waits for how long, what is raised, and that nothing is lost or left behind."""
 
+import asyncio
 import gc
 import os
 import signal
@@ -80,6 +81,31 @@ class TestWithoutPatience:
         assert [aktis.get(ref)[0] for ref in held] == [0, 1, 2]
         held.pop()  # the one beside the free rest
         assert aktis.get(aktis.put(array(10, 7)))[-1] == 7
+
+    def test_a_put_of_a_coroutine_that_has_to_wait_is_mentioned(self, held: Any) -> None:
+        async def put() -> None:
+            assert aktis.get(aktis.put(array(1))).size == MIB  # there is room
+            with pytest.warns(
+                RuntimeWarning, match=r"waits for room in the object store.*asyncio\.to_thread"
+            ):
+                with pytest.raises(ObjectStoreFullError):
+                    aktis.put(array(10))
+            with (
+                pytest.warns(RuntimeWarning, match=r"waits for room in the object store.*asyncio\.to_thread"),
+                pytest.raises(ObjectStoreFullError),
+            ):
+                aktis.put(array(10))
+            with (
+                pytest.warns(RuntimeWarning, match="event loop stands still") as warned,
+                pytest.raises(ObjectStoreFullError),
+            ):
+                size_of.remote(array(10))
+            assert warned[0].filename == __file__, "it names the line that waits"
+            with pytest.raises(ObjectStoreFullError):  # with no warning: the loop goes on
+                await asyncio.to_thread(aktis.put, array(10))
+
+        assert len(held) == 3
+        asyncio.run(put())
 
     def test_get_of_a_result_without_room_raises(self, held: Any) -> None:
         with pytest.raises(ObjectStoreFullError, match=r"make .* failed") as raised:

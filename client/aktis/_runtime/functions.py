@@ -76,15 +76,24 @@ class FunctionStore:
 
         Raises:
             AktisError: the cluster does not have it.
-            Exception: whatever loading its pickle raises, for example because a module is missing here.
+            DeserializationError: it cannot be loaded, for example because a module is missing here.
         """
         known = self._loaded.get(function_id)
         if known is None:
             data = self._control.kv_get(KV_NAMESPACE, function_id)
             if data is None:
                 raise AktisError(f"the cluster does not have the function {function_id.hex()}")
-            known = pickle.loads(data)
+            known = self._loads(data, function_id)
             if not isinstance(known, Exported):
                 raise AktisError(f"function {function_id.hex()} is a {type(known).__name__}")
             self._loaded[function_id] = known
         return known
+
+    def _loads(self, data: bytes, function_id: bytes) -> Any:
+        try:
+            return pickle.loads(data)
+        except Exception as error:
+            from aktis._runtime.loading import loading_error
+
+            explained = loading_error(error, data, f"the function or class {function_id.hex()} of a task")
+            raise explained from explained.__cause__

@@ -1,13 +1,14 @@
-"""get, put, wait, cancel: what a program does with references."""
+"""get, put, free, wait, cancel: what a program does with references."""
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
 from aktis._core import ObjectRef
 from aktis._runtime import current
 from aktis._runtime.generators import ObjectRefGenerator
-from aktis.exceptions import GetTimeoutError
+from aktis.exceptions import GetTimeoutError, ObjectFreedError
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -95,14 +96,25 @@ def _seconds(function: str, timeout: object) -> float:
     return _FOREVER_S if math.isinf(timeout) else float(timeout)
 
 
-def put(value: T) -> ObjectRef[T]:
+def put(
+    value: T,
+    *,
+    _owner: object = None,
+    _pin_memory: bool = False,
+    _tensor_transport: str | None = None,
+) -> ObjectRef[T]:
     """Store a value and return a reference to it; the calling process owns it.
 
     Args:
         value: Anything that can be pickled, but a reference: put it into a list to store one.
+        _owner: Accepted as None only: the process that calls put() is the owner. Let an actor call it for an
+            object that the actor is to own.
+        _pin_memory: Accepted for compatibility: what is referenced is always kept in memory.
+        _tensor_transport: Accepted as None or "object_store" only.
 
     Raises:
         TypeError: the value cannot be pickled (names the member at fault), or is a reference.
+        ValueError: an argument is not among those accepted.
         ObjectStoreFullError: the store has no room for it, now and for ``plasma.create_timeout_ms``.
         ConnectionError: the store is gone.
 
@@ -113,7 +125,58 @@ def put(value: T) -> ObjectRef[T]:
     session = current.session or current.require()
     if type(value) is ObjectRef:
         raise TypeError("put() does not take an ObjectRef, which is one already: put a list that holds it")
+    if _owner is not None or _tensor_transport is not None:
+        _check_options_of_put(_owner, _tensor_transport)
     return session.core.put(value)
+
+
+def _check_options_of_put(owner: object, tensor_transport: object) -> None:
+    if owner is not None:
+        raise ValueError(
+            f"put() cannot make {owner!r} the owner of the object, which is the process that calls put(): "
+            "let a method of the actor put the value and return the reference"
+        )
+    if tensor_transport not in (None, "object_store"):
+        raise ValueError(f"put() knows the transport 'object_store' only, not {tensor_transport!r}")
+
+
+def free(refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], local_only: bool = False) -> None:
+    """Let the values of objects go now, although there are references to them.
+
+    For large objects of which the program knows better than its references that nobody needs them. Who has an
+    array of a value goes on reading it; ``get`` raises ObjectFreedError from then on, in every process, and
+    nothing is computed again. An object that does not exist yet is freed when it does; one that is an error
+    stays that.
+
+    Args:
+        refs: A reference, or a list of them. Any process that holds one may free an object.
+        local_only: Only the copy on this node. As long as a cluster has one node, that is the only one.
+
+    Raises:
+        TypeError: not references.
+        SessionEndedError: the references are of a session that has ended.
+
+    Example:
+        >>> ref = aktis.put("large")
+        >>> aktis.free([ref])
+        >>> aktis.get(ref)
+        Traceback (most recent call last):
+        ...
+        aktis.exceptions.ObjectFreedError: Object ... was freed explicitly by process ...
+    """
+    del local_only
+    wanted = [refs] if type(refs) is ObjectRef else refs
+    if not isinstance(wanted, list | tuple):
+        raise TypeError(f"free() takes an ObjectRef or a list of them, got {type(refs).__name__} {refs!r}")
+    for ref in wanted:
+        if type(ref) is not ObjectRef:
+            raise TypeError(f"free() takes ObjectRefs, but the list holds {type(ref).__name__} {ref!r}")
+    from aktis._runtime.errors import encode_error
+
+    session = current.require_for(wanted)
+    who = f"by process {os.getpid()} (worker {session.worker_id.hex()})"
+    for ref in wanted:
+        session.core.free(ref, encode_error(ObjectFreedError(ref.hex(), who)))
 
 
 def wait(

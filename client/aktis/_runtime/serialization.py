@@ -6,6 +6,8 @@ read in place.
 """
 
 import pickle
+import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +46,26 @@ def load_error(inband: bytes) -> BaseException:
 def store_full(message: str) -> BaseException:
     """Return the exception for a value that found no room in the object store."""
     return ObjectStoreFullError(message)
+
+
+def cannot_load(error: BaseException, inband: bytes, object_hex: str) -> BaseException:
+    """Return the exception for a value of which the pickle could not be loaded."""
+    from aktis._runtime.loading import loading_error
+
+    what = f"object {object_hex}" if object_hex else "what a task was given as arguments"
+    return loading_error(error, inband, what)
+
+
+def about_to_block(what: str) -> None:
+    """Warn when the calling thread, which is going to wait, runs an event loop, which then stands still."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        warnings.warn(
+            f"a coroutine waits {what}, and its event loop stands still meanwhile: "
+            "use `await asyncio.to_thread(aktis.put, value)` where that may happen",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def session_ended(message: str) -> BaseException:

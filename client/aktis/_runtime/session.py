@@ -26,6 +26,8 @@ from aktis._runtime.logs import Printer
 from aktis._runtime.refs import Watchers
 from aktis._runtime.scheduling_classes import SchedulingClasses
 from aktis._runtime.serialization import (
+    about_to_block,
+    cannot_load,
     fetch_timed_out,
     load_error,
     serialize,
@@ -66,6 +68,8 @@ class Session:
             store_full=store_full,
             fetch_timed_out=fetch_timed_out,
             session_ended=session_ended,
+            cannot_load=cannot_load,
+            about_to_block=about_to_block,
         )
         self.core.connect_raylet(CONNECT_TIMEOUT_S)
         self.control = Control(self.core)
@@ -114,7 +118,7 @@ class Session:
     @property
     def fetch_timeout_s(self) -> float:
         """How long a task waits for its arguments in shared memory; negative: no limit."""
-        return self.node.fetch_timeout_ms / 1000 or -1.0  # 0: a raylet that does not say
+        return self.node.limits.fetch_timeout_ms / 1000 or -1.0  # 0: a raylet that does not say
 
     def process_address(self) -> common_pb2.ProcessAddress:
         """Where other processes find this one."""

@@ -93,7 +93,7 @@ class ActorProcess:
         try:
             session.require_job()
             cls = session.functions.load(task.function_id).value
-            args, kwargs = task.load_args(session.fetch_timeout_s)
+            args, kwargs = task.load_args()
             self._facts.instance = cls(*args, **kwargs)
         except (ActorExit, SystemExit):
             raise

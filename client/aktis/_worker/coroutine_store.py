@@ -40,7 +40,7 @@ class CoroutineStore:
         """
         refs = task.argument_refs()
         if not refs and not self._last_turns:
-            return task.load_args(0.0)
+            return task.load_args(wait=False)
         key = (task.owner_worker_id, group)
         before = self._last_turns.get(key) if self._in_order else None
         pending = self._watchers.begin(refs)
@@ -52,7 +52,7 @@ class CoroutineStore:
                     await asyncio.wait([before])
             finally:
                 self._pass_on(key, turn, before)
-        return task.load_args(0.0)  # what `refs` hold is here, or is what the error is about
+        return task.load_args(wait=False)  # what `refs` hold is here, or is what the error is about
 
     def _pass_on(
         self, key: tuple[bytes, str], turn: "asyncio.Future[None]", before: "asyncio.Future[None] | None"

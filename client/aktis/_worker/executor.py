@@ -68,7 +68,6 @@ class TaskRunner:
         self._session = session
         self._core = session.core
         self._interrupts = interrupts
-        self._fetch_timeout_s = session.fetch_timeout_s
 
     def run(self, task: Task, function: Callable[[Task], Callable[..., Any]]) -> None:
         """Find the function by ``function``, load the arguments, call, finish.
@@ -86,7 +85,7 @@ class TaskRunner:
                 interrupts.begin(task_id)
                 if task.cancelled:  # before it could be interrupted
                     raise KeyboardInterrupt
-                args, kwargs = task.load_args(self._fetch_timeout_s)
+                args, kwargs = task.load_args()
                 result = call(*args, **kwargs)
                 if task.is_generator:
                     result = run_generator(core, task, result)

@@ -12,6 +12,7 @@ import aktis
 
 T = TypeVar("T")
 
+_ADDED: Final = True
 WAITING_LIMIT: Final = 100_000
 """How many calls of each kind may wait in one queue; more wait for those to be served."""
 
@@ -28,7 +29,8 @@ class Queue(Generic[T]):
     """A first-in, first-out queue in an actor of its own; it can be passed to tasks and actors.
 
     What can be done at once is tried first, by a plain method of the actor: those are answered faster than
-    coroutines. Only who has to wait makes a second call.
+    coroutines. Only who has to wait makes a second call; an item that is put stands in line by then, and is
+    sent once.
 
     The queue ends with the last copy of this object, or by `shutdown`. Items are copied into the queue and
     out of it. An item that is a reference is resolved on the way, as arguments of tasks are; put it into a
@@ -71,9 +73,8 @@ class Queue(Generic[T]):
             ValueError: ``timeout`` is negative.
         """
         actor = self._ready(block, timeout)
-        if aktis.get(actor.try_put.remote(item)):
-            return
-        if not block or not aktis.get(actor.put.remote(item, timeout)):
+        place = aktis.get(actor.try_put.remote(item, block))
+        if place is not _ADDED and not (block and aktis.get(actor.wait_for_room.remote(place, timeout))):
             raise _full(block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> T:
@@ -101,9 +102,8 @@ class Queue(Generic[T]):
     ) -> None:
         """Like `put`, without blocking the event loop."""
         actor = self._ready(block, timeout)
-        if await actor.try_put.remote(item):
-            return
-        if not block or not await actor.put.remote(item, timeout):
+        place = await actor.try_put.remote(item, block)
+        if place is not _ADDED and not (block and await actor.wait_for_room.remote(place, timeout)):
             raise _full(block, timeout)
 
     async def get_async(
@@ -209,11 +209,6 @@ def _actor_class() -> Any:
     return aktis.remote(concurrency_groups=groups)(_QueueActor)
 
 
-def _discard(line: deque[T], entry: T) -> None:
-    with contextlib.suppress(ValueError):  # somebody who came by has taken it out already
-        line.remove(entry)
-
-
 class _QueueActor:
     """Holds the items. Belongs to the actor's event loop; nothing is awaited between a look and a change.
 
@@ -227,15 +222,13 @@ class _QueueActor:
         self._items: deque[Any] = deque()
         self._getters: deque[asyncio.Future[Any]] = deque()
         self._putters: deque[tuple[asyncio.Future[bool], Any]] = deque()
+        self._places: dict[int, asyncio.Future[bool]] = {}  # of who has not asked for room yet
+        self._last_place = 0
 
     @aktis.method(concurrency_group="putters")
-    async def put(self, item: Any, timeout_s: float | None) -> bool:
-        """Add an item; False when there was no room in time."""
-        if self._add(item):
-            return True
-        room: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        entry = (room, item)
-        self._putters.append(entry)
+    async def wait_for_room(self, place: int, timeout_s: float | None) -> bool:
+        """Wait until the item at ``place`` in the line is added; False when it was not in time."""
+        room = self._places.pop(place)
         try:
             async with asyncio.timeout(timeout_s):
                 return await room
@@ -243,7 +236,7 @@ class _QueueActor:
             return room.done() and not room.cancelled()
         finally:
             if room.cancelled():
-                _discard(self._putters, entry)
+                self._putters = deque(entry for entry in self._putters if entry[0] is not room)
 
     @aktis.method(concurrency_group="getters")
     async def get(self, timeout_s: float | None) -> tuple[Any, ...]:
@@ -263,11 +256,23 @@ class _QueueActor:
             raise
         finally:
             if arrival.cancelled():
-                _discard(self._getters, arrival)
+                with contextlib.suppress(ValueError):  # somebody who came by has taken it out already
+                    self._getters.remove(arrival)
 
-    def try_put(self, item: Any) -> bool:
-        """Add an item; False when there is no room."""
-        return self._add(item)
+    def try_put(self, item: Any, stay: bool) -> bool | int:
+        """Add an item; when there is no room return its place in the line, or False when it does not stay.
+
+        Who has died before it asked for its place has put the item all the same, as soon as there is room.
+        """
+        if self._add(item):
+            return _ADDED
+        if not stay:
+            return False
+        room: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._putters.append((room, item))
+        self._last_place += 1
+        self._places[self._last_place] = room
+        return self._last_place
 
     def try_get(self) -> tuple[Any, ...]:
         """Return the oldest item in a tuple, an empty one when there is none."""

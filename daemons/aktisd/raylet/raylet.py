@@ -438,7 +438,6 @@ class Raylet:
             sockets_dir=str(self._context.layout.sockets_dir),
             gcs_address=self._settings.gcs_address,
             cluster_id=self._cluster_id,
-            fetch_timeout_ms=round(self._context.config.raylet.workers.fetch_timeout_s * 1000),
             timeout_grace_ms=round(self._context.config.raylet.workers.timeout_grace_s * 1000),
             limits=raylet_pb2.CoreLimits(**self._context.config.core.model_dump()),
         )

@@ -35,8 +35,8 @@ class FakeTask:
     def argument_refs(self) -> list[asyncio.Future[None]]:
         return self._refs
 
-    def load_args(self, timeout_s: float) -> Any:
-        assert timeout_s == 0.0
+    def load_args(self, wait: bool = True) -> Any:
+        assert not wait
         if not all(ref.done() for ref in self._refs):
             raise LookupError("timed out")
         return (self.name,), {}

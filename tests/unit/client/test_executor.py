@@ -24,7 +24,7 @@ class FakeTask:
         self.cancelled = False
         self._args = args
 
-    def load_args(self, timeout_s: float) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def load_args(self, wait: bool = True) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return self._args, {}
 
 

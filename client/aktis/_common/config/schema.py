@@ -108,9 +108,6 @@ class WorkersSection(Section):
     start_timeout_s: PositiveFloat = _doc(30.0, "A worker that has not registered by then is killed.")
     start_attempts: PositiveInt = _doc(3, "Failed starts in a row before requests fail with the cause.")
     stop_grace_ms: PositiveInt = _doc(2_000, "Time between SIGTERM and SIGKILL.")
-    fetch_timeout_s: PositiveFloat = _doc(
-        60.0, "How long a task waits for an argument in shared memory before ObjectFetchTimedOutError."
-    )
     timeout_grace_s: NonNegativeFloat = _doc(
         5.0, "A task beyond its timeout_s is interrupted; its worker is killed if it goes on for so long."
     )
@@ -185,6 +182,15 @@ class CoreSection(Section):
     actor_window_bytes: SizeBytes = _doc(64 * 2**20, "Their arguments; one call always may be under way.")
     pipeline_depth: PositiveInt = _doc(128, "Most tasks sent ahead to one worker.")
     lease_grace_ms: PositiveInt = _doc(1_000, "An idle worker is kept so long for the next task.")
+    stream_bytes: SizeBytes = _doc(
+        256 * 2**20, "Items of one generator kept for its consumer; beyond, the generator waits."
+    )
+    spin_us: Annotated[NonNegativeInt, Field(le=10_000)] = _doc(
+        50, "Looked for the next message before sleeping, while they come that soon; 0: never. At most 10 ms."
+    )
+    fetch_timeout_ms: PositiveInt = _doc(
+        60_000, "How long a task waits for an argument in shared memory before ObjectFetchTimedOutError."
+    )
 
 
 class PlasmaSection(Section):
