@@ -85,11 +85,11 @@ class TestWithoutPatience:
     def test_a_put_of_a_coroutine_that_has_to_wait_is_mentioned(self, held: Any) -> None:
         async def put() -> None:
             assert aktis.get(aktis.put(array(1))).size == MIB  # there is room
-            with pytest.warns(
-                RuntimeWarning, match=r"waits for room in the object store.*asyncio\.to_thread"
+            with (
+                pytest.warns(RuntimeWarning, match=r"waits for room in the object store.*asyncio\.to_thread"),
+                pytest.raises(ObjectStoreFullError),
             ):
-                with pytest.raises(ObjectStoreFullError):
-                    aktis.put(array(10))
+                aktis.put(array(10))
             with (
                 pytest.warns(RuntimeWarning, match=r"waits for room in the object store.*asyncio\.to_thread"),
                 pytest.raises(ObjectStoreFullError),
