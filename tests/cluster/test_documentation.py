@@ -55,7 +55,15 @@ TOP_FOLDERS = (
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/api.md", "docs/collective.md", "docs/runtime_env.md", "docs/util.md"]
+    "page",
+    [
+        "README.md",
+        "docs/api.md",
+        "docs/collective.md",
+        "docs/objects.md",
+        "docs/runtime_env.md",
+        "docs/util.md",
+    ],
 )
 def test_a_page_runs_from_top_to_bottom(sandbox: Sandbox, page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)

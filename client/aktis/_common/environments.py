@@ -17,6 +17,8 @@ KV_NAMESPACE: Final = "environments"
 """Descriptions by their hash."""
 PACKAGES_NAMESPACE: Final = "packages"
 """``<digest>``: size in bytes as text, written last; ``<digest>/<n>``: its chunks."""
+USES_NAMESPACE: Final = "environment_uses"
+"""Who needs what, see `Use`: the GCS keeps environments and packages that are needed. Values are empty."""
 PACKAGE_CHUNK_BYTES: Final = 8 << 20
 """Larger than what the GCS caches: packages are read once per node and would push functions out."""
 PACKAGE_SCHEME: Final = "package://"
@@ -99,6 +101,39 @@ class Environment:
     def needs_setup(self) -> bool:
         """Whether something has to be fetched or installed first."""
         return bool(self.working_dir or self.py_modules or self.pip or self.uv or self.py_executable)
+
+    @property
+    def uploads(self) -> frozenset[str]:
+        """The digests of the packages and archives that are in the key-value store."""
+        uris = (self.working_dir, *self.py_modules)
+        schemes = (PACKAGE_SCHEME, ARCHIVE_SCHEME)
+        return frozenset(uri.partition("://")[2] for uri in uris if uri.startswith(schemes))
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A key of `USES_NAMESPACE`: a job needs an environment, or an environment consists of a package."""
+
+    environment: str
+    job_id: bytes = b""
+    package: str = ""
+
+    @property
+    def key(self) -> bytes:
+        """``<environment>/job/<id>`` or ``<environment>/package/<digest>``."""
+        of = f"package/{self.package}" if self.package else f"job/{self.job_id.hex()}"
+        return f"{self.environment}/{of}".encode()
+
+
+def read_use(key: bytes) -> Use | None:
+    """Read the key of a `Use`; None when it is something else."""
+    try:
+        environment, kind, name = key.decode("ascii").split("/")
+        if kind == "job" and name:
+            return Use(environment, job_id=bytes.fromhex(name))
+    except ValueError:
+        return None
+    return Use(environment, package=name) if kind == "package" and name else None
 
 
 def environment_hash(description: bytes) -> str:

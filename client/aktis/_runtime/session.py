@@ -81,7 +81,7 @@ class Session:
         self.printer = Printer()  # whoever reads what the program prints
         self.watchers = Watchers(self.core)
         self.functions = FunctionStore(self.control, self._publish_job)
-        self.environments = EnvironmentStore(self.control, self.functions)
+        self.environments = EnvironmentStore(self.control, self.functions, lambda: self.job_id)
         self.classes = SchedulingClasses()
         self.actors = ActorDirectory(self.core, self.control, self.errands, self.inquiries)
         self.service = Service(self)

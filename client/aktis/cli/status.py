@@ -88,6 +88,11 @@ def summarize(info: Any, nodes: Any, jobs: Any, actors: Any, cluster: FoundClust
         "start_time_unix_ms": info.start_time_unix_ms,
         "nodes": described,
         "jobs": dict(Counter(gcs_pb2.Job.State.Name(job.state) for job in jobs)),
+        "environments": [
+            {"hash": one.hash, "jobs": [job.hex() for job in one.job_ids], "packages": list(one.packages)}
+            for one in info.environments
+        ],
+        "packages": {"count": info.packages, "bytes": info.package_bytes},
         "actors": dict(Counter(gcs_pb2.Actor.State.Name(actor.state) for actor in actors)),
     }
 
@@ -122,6 +127,22 @@ def _show(status: dict[str, Any]) -> None:
         print_table(("resource", "in use", "total"), rows)
         click.echo()
     click.echo(f"Jobs:   {_counts(status['jobs'])}\nActors: {_counts(status['actors'])}")
+    _show_environments(status)
+
+
+def _show_environments(status: dict[str, Any]) -> None:
+    packages = status["packages"]
+    if not status["environments"] and not packages["count"]:
+        return
+    used = {digest for one in status["environments"] for digest in one["packages"]}
+    mib = packages["bytes"] / 2**20
+    click.echo(f"Uploaded packages: {packages['count']} with {mib:.1f} MiB, {len(used)} of them in use\n")
+    rows = [
+        [one["hash"], ", ".join(one["jobs"]) or "detached actors", str(len(one["packages"]))]
+        for one in status["environments"]
+    ]
+    if rows:
+        print_table(("runtime environment", "jobs", "packages"), rows)
 
 
 def _amount(name: str, amount: float) -> str:

@@ -19,6 +19,7 @@ from aktisd.gcs.jobs import COUNTER_KEY, JobManager
 from aktisd.gcs.kv import KvManager
 from aktisd.gcs.limits import Limits
 from aktisd.gcs.nodes import NodeManager
+from aktisd.gcs.packages import PackageKeeper
 from aktisd.gcs.pubsub import PubSub
 from aktisd.gcs.resource_view import ResourceView
 from aktisd.gcs.storage.interface import Storage, Table
@@ -78,6 +79,7 @@ class Cluster:
         self.jobs.load(image.jobs, image.meta.get(COUNTER_KEY))
         self.actors.load(image.actors, image.creations)
         self.kv.load(image.kv_sizes)
+        self.packages = PackageKeeper(clock, limits, self.kv, self._needs_environments, self._of_actors)
         self._next_tick_ms = clock.monotonic_ms() + self.nodes.tick_period_ms
 
     # ---- nodes' streams ----
@@ -136,6 +138,7 @@ class Cluster:
             self._node_died(node_id, out)
         for job_id in self.jobs.due():
             self.finish_job(job_id, "its driver did not come back after a restart", out)
+        self.packages.tick(out)
 
     def settle(self, out: Effects) -> None:
         """Finish a step: place what can be placed now."""
@@ -153,9 +156,16 @@ class Cluster:
         if not self.jobs.finish(job_id, reason, out):
             return
         self.actors.job_finished(job_id, out)
+        self.packages.trim(out)
         for node in self.view:
             ended = gcs_pb2.JobEnded(job_id=job_id, reason=reason)
             out.send(node.node_id, gcs_pb2.NodeDown(job_ended=ended))
+
+    def kv_put(self, request: gcs_pb2.KvPutRequest, out: Effects) -> gcs_pb2.KvPutReply:
+        """Store a value; see `KvManager.put`."""
+        reply = self.kv.put(request, out)
+        self.packages.stored(request.namespace, out)
+        return reply
 
     def info(self) -> gcs_pb2.ClusterInfo:
         """Return what identifies this cluster and its GCS."""
@@ -165,9 +175,20 @@ class Cluster:
             version=version.VERSION,
             start_time_unix_ms=self.start_time_unix_ms,
             gcs=self.describe_process(),
+            environments=self.packages.describe(),
+            packages=len(self.packages),
+            package_bytes=self.packages.package_bytes,
         )
 
     # ---- steps ----
+
+    def _needs_environments(self, job_id: bytes) -> bool:
+        return self.jobs.is_running(job_id) or bool(self.actors.table.of_job(job_id))
+
+    def _of_actors(self) -> set[str]:
+        return {
+            actor.spec.runtime_env_hash for actor in self.actors.table if actor.state != gcs_pb2.Actor.DEAD
+        }
 
     def _node_died(self, node_id: bytes, out: Effects) -> None:
         record = self.nodes.get(node_id)

@@ -21,6 +21,10 @@ CACHED_SHARE = 16
 """A value larger than this fraction of the cache is not cached: it would push out everything else."""
 
 
+Watcher = Callable[[bytes, int | None], None]
+"""Takes a key and the size of its value; None when it was deleted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """An answer that needs a value from storage first."""
@@ -39,6 +43,7 @@ class KvManager:
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
         self._cache_bytes = 0
         self._puts = 0
+        self._watchers: dict[bytes, Watcher] = {}
         self.total_bytes = 0
         self.hits = 0
         self.misses = 0
@@ -47,6 +52,14 @@ class KvManager:
         """Take over what an earlier process stored."""
         self._sizes = dict(sizes)
         self.total_bytes = sum(sizes.values()) + sum(map(len, sizes))
+
+    def watch(self, namespace: str, watcher: "Watcher") -> None:
+        """Tell ``watcher`` of every key of a namespace: what is there now, and whenever one is used."""
+        scope = namespace.encode()
+        self._watchers[scope] = watcher
+        for key, size in self._sizes.items():
+            if key.startswith(scope + b"\0"):
+                watcher(key[len(scope) + 1 :], size)
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -80,6 +93,7 @@ class KvManager:
         self._uncache(key)
         self._keep(key, request.value)
         out.write(Table.KV, key, request.value)
+        self._tell(key, len(request.value))
         return gcs_pb2.KvPutReply(added=old is None)
 
     def get(self, request: gcs_pb2.KvGetRequest) -> gcs_pb2.KvGetReply | Lookup:
@@ -87,6 +101,7 @@ class KvManager:
         key = self._key(request.namespace, request.key)
         if key not in self._sizes:
             return gcs_pb2.KvGetReply(found=False)
+        self._tell(key, self._sizes[key])
         value = self._cache.get(key)
         if value is not None:
             self._cache.move_to_end(key)
@@ -105,6 +120,7 @@ class KvManager:
         self.total_bytes -= size + len(key)
         self._uncache(key)
         out.write(Table.KV, key, None)
+        self._tell(key, None)
         return gcs_pb2.KvDeleteReply(deleted=True)
 
     def list(self, request: gcs_pb2.KvListRequest) -> gcs_pb2.KvListReply:
@@ -114,6 +130,14 @@ class KvManager:
         limit = min(request.limit or self._limits.kv_list, self._limits.kv_list)
         keys = sorted(key[len(scope) :] for key in self._sizes if key.startswith(start))
         return gcs_pb2.KvListReply(keys=keys[:limit])
+
+    def _tell(self, key: bytes, size: int | None) -> None:
+        if not self._watchers:
+            return
+        namespace, _, own = key.partition(b"\0")
+        watcher = self._watchers.get(namespace)
+        if watcher is not None:
+            watcher(own, size)
 
     def _key(self, namespace: str, key: bytes) -> bytes:
         check_text(namespace, self._limits.name_characters, "namespace")

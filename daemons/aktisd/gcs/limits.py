@@ -40,6 +40,10 @@ class Limits:
     kv_cache_bytes: int = 64 * MIB
     kv_list: int = 10_000
 
+    package_bytes: int = 2048 * MIB
+    package_grace_ms: int = 60_000
+    """What nobody needs is kept up to this size, and for so long in any case; see `aktisd.gcs.packages`."""
+
     channel_items: int = 8_192
     channel_bytes: int = 16 * MIB
 

@@ -37,7 +37,7 @@ METHODS: dict[str, Method] = {
         gcs_pb2.ListNodesRequest,
         lambda cluster, request, out: gcs_pb2.ListNodesReply(nodes=cluster.nodes.list()),
     ),
-    "KvPut": Method(gcs_pb2.KvPutRequest, lambda cluster, request, out: cluster.kv.put(request, out)),
+    "KvPut": Method(gcs_pb2.KvPutRequest, lambda cluster, request, out: cluster.kv_put(request, out)),
     "KvGet": Method(gcs_pb2.KvGetRequest, lambda cluster, request, out: cluster.kv.get(request)),
     "KvDelete": Method(
         gcs_pb2.KvDeleteRequest, lambda cluster, request, out: cluster.kv.delete(request, out)

@@ -46,6 +46,10 @@ class GcsCollector(Collector):
         cluster = self._gateway.cluster
         yield _gauge("kv_keys", "Keys of the key-value store.", len(cluster.kv))
         yield _gauge("kv_bytes", "Size of its keys and values.", cluster.kv.total_bytes)
+        packages = cluster.packages
+        yield _gauge("packages", "Uploaded packages of runtime environments.", len(packages))
+        yield _gauge("package_bytes", "Their size.", packages.package_bytes)
+        yield _counter("packages_removed", "Packages removed because no job needed them.", packages.removed)
         reads = {"hit": cluster.kv.hits, "miss": cluster.kv.misses}
         yield _counters("kv_reads", "Values read, by whether the cache had them.", "cache", reads)
         yield _counter("task_events", "Task events received.", cluster.task_events.received)

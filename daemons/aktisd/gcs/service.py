@@ -125,6 +125,8 @@ def limits_from(config: AktisConfig) -> Limits:
         dead_actors=gcs.dead_actors_kept,
         finished_jobs=gcs.finished_jobs_kept,
         kv_value_bytes=gcs.kv_value_limit_bytes,
+        package_bytes=gcs.package_cache_bytes,
+        package_grace_ms=gcs.package_grace_ms,
         channel_items=gcs.publication_ring_size,
         task_event_job_bytes=gcs.task_events_limit_bytes,
     )

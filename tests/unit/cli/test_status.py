@@ -40,7 +40,17 @@ def answers() -> tuple[gcs_pb2.ClusterInfo, list[gcs_pb2.Node], list[gcs_pb2.Job
     actors = [
         gcs_pb2.Actor(state=state) for state in (gcs_pb2.Actor.ALIVE, gcs_pb2.Actor.ALIVE, gcs_pb2.Actor.DEAD)
     ]
-    info = gcs_pb2.ClusterInfo(cluster_id=b"\xaa" * 16, version="0.1.0", gcs=daemon("gcs", 10))
+    info = gcs_pb2.ClusterInfo(
+        cluster_id=b"\xaa" * 16,
+        version="0.1.0",
+        gcs=daemon("gcs", 10),
+        environments=[
+            gcs_pb2.EnvironmentUse(hash="ab" * 16, job_ids=[b"\0\0\0\2"], packages=["01"]),
+            gcs_pb2.EnvironmentUse(hash="cd" * 16, packages=["01"]),
+        ],
+        packages=3,
+        package_bytes=5 << 20,
+    )
     return info, [head, dead], [gcs_pb2.Job(state=gcs_pb2.Job.RUNNING)], actors
 
 
@@ -63,6 +73,8 @@ def test_values() -> None:
     assert head["resources"]["available"] == {"CPU": 1.5, "memory": 2**31}
     assert (dead["state"], dead["daemons"], dead["death_message"]) == ("DEAD", [], "silent")
     assert summary["jobs"] == {"RUNNING": 1}
+    assert summary["environments"][0] == {"hash": "ab" * 16, "jobs": ["00000002"], "packages": ["01"]}
+    assert summary["packages"] == {"count": 3, "bytes": 5 << 20}
     assert summary["actors"] == {"ALIVE": 2, "DEAD": 1}
 
 
@@ -81,6 +93,11 @@ def test_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [word for word in cpu if word[0].isdigit()] == ["0.5", "2"]
     assert "2.00 GiB" in output
     assert "Actors: 2 alive, 1 dead" in output
+    assert "Uploaded packages: 3 with 5.0 MiB, 1 of them in use" in output
+    rows = [line.split() for line in output.splitlines() if line.startswith(("abab", "cdcd"))]
+    assert [row[0] for row in rows] == ["ab" * 16, "cd" * 16]
+    assert "00000002" in rows[0]
+    assert "detached" in rows[1]
 
 
 def test_without_a_cluster_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aktis._common.environments import Environment, Requirements
+from aktis._common.environments import Environment, Requirements, Use, read_use
 from aktis._runtime.environments.store import EnvironmentStore, merge, read_requirements, requirements
 from aktis.exceptions import RuntimeEnvSetupError
 from aktis.runtime_env import from_environment
@@ -52,6 +52,23 @@ def test_a_child_overrides_key_by_key_and_variables_are_merged() -> None:
     assert (child.working_dir, child.pip, child.hook) == (PARENT.working_dir, PARENT.pip, "")
 
 
+def test_what_is_needed_is_said_before_it_is_described() -> None:
+    control, job_id = FakeControl(), b"\0\0\0\5"
+    fake: Any = control
+    functions: Any = FakeFunctions()
+    store = EnvironmentStore(fake, functions, lambda: job_id)
+    wanted = {"working_dir": "archive://01", "py_modules": ["package://02", "https://host/03.zip"]}
+    name = store.resolve(wanted)
+    uses = [use for use in map(read_use, control.values) if use is not None]
+    assert set(uses) == {Use(name, job_id=job_id), Use(name, package="01"), Use(name, package="02")}
+    assert list(control.values)[-1] == name.encode()
+    store.resolve(wanted)
+    assert control.puts == 4, "once"
+    job_id = b"\0\0\0\6"
+    store.resolve(wanted)
+    assert Use(name, job_id=job_id).key in control.values, "a process may work for another job later"
+
+
 def test_another_interpreter_replaces_the_parents() -> None:
     assert merge(PARENT, {"py_executable": "python"}).pip is None
     assert merge(PARENT, {"uv": Requirements(("a",))}).pip is None
@@ -78,7 +95,7 @@ def test_a_description_is_published_once() -> None:
     store = make(control)
     for _ in range(3):
         store.resolve({"env_vars": {"A": "1"}})
-    assert control.puts == 1
+    assert control.puts == 2
 
 
 def test_only_what_takes_time_is_set_up_ahead() -> None:

@@ -91,6 +91,10 @@ class GcsSection(Section):
     dead_after_ms: PositiveInt = _doc(15_000, "Silence after which a node is declared dead.")
     job_grace_ms: PositiveInt = _doc(5_000, "After a restart: how long a job waits for its driver's raylet.")
     kv_value_limit_bytes: SizeBytes = _doc(64 * 2**20, "Largest value of the key-value store.")
+    package_cache_bytes: SizeBytes = _doc(
+        2 * 2**30, "Uploaded packages of runtime environments; beyond, the oldest go that no job needs."
+    )
+    package_grace_ms: PositiveInt = _doc(60_000, "A package is not removed for so long after its last use.")
     publication_ring_size: PositiveInt = _doc(
         10_000, "Publications kept per channel for subscribers to resume."
     )

@@ -17,8 +17,10 @@ from aktis._common.environments import (
     DEFAULT_SETUP_TIMEOUT_S,
     KV_NAMESPACE,
     MAX_DESCRIPTION_BYTES,
+    USES_NAMESPACE,
     Environment,
     Requirements,
+    Use,
     environment_hash,
 )
 from aktis._proto import raylet_pb2
@@ -45,13 +47,16 @@ def merge(parent: Environment, fields: Mapping[str, Any]) -> Environment:
 class EnvironmentStore:
     """See the module. Any thread."""
 
-    def __init__(self, control: Control, functions: FunctionStore) -> None:
-        """Publish to the cluster's key-value store."""
+    def __init__(
+        self, control: Control, functions: FunctionStore, job_id: Callable[[], bytes] = lambda: b""
+    ) -> None:
+        """Publish to the cluster's key-value store, in the name of the job that this process works for."""
         self._control = control
+        self._job_id = job_id
         self._functions = functions
         self._uploader = Uploader(control)
         self._lock = threading.Lock()
-        self._published: set[str] = set()
+        self._published: set[tuple[str, bytes]] = set()
         self._own_name = ""
         self.own = Environment()
         """Of this process: the base for what it starts."""
@@ -101,10 +106,14 @@ class EnvironmentStore:
                 f"the runtime environment takes {len(data)} bytes, the limit is {MAX_DESCRIPTION_BYTES}"
             )
         name = environment_hash(data)
+        job_id = self._job_id()
         with self._lock:
-            if name not in self._published:
+            if (name, job_id) not in self._published:
+                # Before the description: that may be there already, and go with the last job that needs it.
+                for use in (Use(name, job_id=job_id), *(Use(name, package=it) for it in environment.uploads)):
+                    self._control.kv_put(USES_NAMESPACE, use.key, b"", overwrite=True)
                 self._control.kv_put(KV_NAMESPACE, name.encode(), data, overwrite=False)
-                self._published.add(name)
+                self._published.add((name, job_id))
         return name
 
     def _fields(self, runtime_env: Mapping[str, Any]) -> dict[str, Any]:
