@@ -542,3 +542,19 @@ def test_arguments_of_the_wrong_size_are_refused() -> None:
 def test_random_payloads_never_pass_for_a_hello(payload: bytes) -> None:
     with pytest.raises(ValueError, match="malformed"):
         _core.decode_hello(payload)
+
+
+def test_frames_that_are_sent_in_one_turn_leave_together() -> None:
+    async def test() -> None:
+        at_server, at_client = Recorder(), Recorder()
+        async with serving(at_server) as (_, address), connected(address, at_client):
+            await at_server.until(lambda: len(at_server.opened) == 1)
+            peer = at_server.opened[0]
+            for number in range(3):
+                peer.send(41, number, b"x")
+            assert peer.waiting_bytes == 3 * len(_core.encode_frame(41, 0, 0, b"x")), "none has left yet"
+            await at_client.until(lambda: len(at_client.frames) == 3)
+            assert [frame[2] for frame in at_client.frames] == [0, 1, 2]
+            assert peer.waiting_bytes == 0
+
+    run(test())

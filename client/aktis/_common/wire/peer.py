@@ -33,6 +33,8 @@ class WirePeer(asyncio.Protocol):
         self._outbox: list[bytes] = []  # while a batch of received frames is handled
         self._outbox_bytes = 0
         self._in_batch = False
+        self._flush_due = False
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -69,7 +71,7 @@ class WirePeer(asyncio.Protocol):
         return buffered + self._outbox_bytes
 
     def send(self, frame_type: int, correlation: int, payload: bytes, flags: int = 0) -> bool:
-        """Send a frame; never waits. Frames sent while a batch is received go out in one write.
+        """Send a frame; never waits. Frames sent in one turn of the loop go out in one write.
 
         Returns:
             False when the connection is not open, or was closed because the peer does not read.
@@ -210,10 +212,16 @@ class WirePeer(asyncio.Protocol):
         """Write an encoded frame in whatever state."""
         self._outbox.append(data)
         self._outbox_bytes += len(data)
-        if not self._in_batch:
+        if self._in_batch or self._flush_due:
+            return
+        if self._outbox_bytes >= self._limits.pause_bytes:
             self._flush()
+        else:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        self._flush_due = False
         if not self._outbox or self._transport is None:
             return
         data = self._outbox[0] if len(self._outbox) == 1 else b"".join(self._outbox)
