@@ -103,6 +103,7 @@ SYNCHRONOUS = ("tasks, synchronous", "actor calls, synchronous")
 FLOORS: tuple[Floor, ...] = (
     *(Floor(row, (Times("ray", 10),)) for row in TEN_TIMES_RAY),
     Floor("queue put and get", (Times("ray", 5),)),
+    Floor("placement group create and remove", (Times("ray", 5),)),
     Floor("put, GB/s", (Times("ray", 3),)),
     # With several clients a peer may be near what the memory can do; then nobody is three times faster.
     Floor("put, several clients, GB/s", (Times("ray", 3), Times("limit", 0.9))),

@@ -55,7 +55,8 @@ class TaskTemplate:
     any number; its one return is the completion), TASK_DYNAMIC (a generator whose one return lists all
     items). `max_calls`: its workers end by themselves after so many runs, and are given no more; 0: they do
     not. `timeout_ms`: that a run may take before EVENT_TASK_OVERDUE; 0: any time. `priority`: what is queued
-    goes first where it is higher.
+    goes first where it is higher. `placement` is opaque, at most 1 KiB: what Task.placement is where the task
+    runs.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class TaskTemplate:
         max_calls: int = 0,
         timeout_ms: int = 0,
         priority: int = 0,
+        placement: bytes = b"",
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -96,6 +98,7 @@ class Task:
     name: str
     method: str
     concurrency_group: str
+    placement: bytes
     num_returns: int
     is_generator: bool  # TASK_STREAMING or TASK_DYNAMIC
     dynamic: bool  # TASK_DYNAMIC
@@ -124,7 +127,7 @@ TASK_KIND_ACTOR_CREATION: Final[int]
 TASK_KIND_ACTOR_METHOD: Final[int]
 
 # ---- events for the policy thread: tuples (kind, ...) ----
-EVENT_CONTROL: Final[int]  # (kind, payload: bytes): a serialized RayletMessage that answers nothing
+EVENT_CONTROL: Final[int]  # (kind, payload: bytes): a serialized RayletMessage that no call() waits for
 EVENT_NEED_LEASES: Final[int]  # (kind, class_key, wanted, backlog, priority: int): wanted 0 withdraws
 EVENT_LEASE_IDLE: Final[int]  # (kind, lease_id): idle for the grace time; Python returns it
 EVENT_LEASE_BROKEN: Final[int]  # (kind, lease_id, worker_id, reason): its connection broke

@@ -3,8 +3,7 @@
 Each says what happened, to which task, actor or object, and what to do next. All of them pickle.
 
 Some are part of the interface so that programs can name them in ``except``, and nothing raises them yet:
-ActorPlacementGroupRemoved, ActorUnschedulableError, AuthenticationError,
-NodeDiedError, OutOfDiskError, TaskPlacementGroupRemoved and TaskUnschedulableError.
+AuthenticationError, NodeDiedError and OutOfDiskError.
 """
 
 from typing import Any
@@ -167,8 +166,8 @@ class ActorUnschedulableError(AktisError):
     """No node can ever hold the actor as its options ask for it."""
 
 
-class ActorPlacementGroupRemoved(AktisError):  # noqa: N818
-    """The placement group of the actor was removed."""
+class ActorPlacementGroupRemoved(ActorDiedError):  # noqa: N818
+    """The actor is dead because its placement group was removed."""
 
 
 class ActorAlreadyExistsError(ValueError, AktisError):

@@ -233,7 +233,7 @@ PyTaskTemplate make_template(std::uint64_t class_key, const py::bytes& function_
                              std::string method, std::uint16_t num_returns, std::int32_t max_retries,
                              int flags, std::string group, bool creation, std::uint32_t stream_limit,
                              std::uint64_t retry_key, std::uint32_t max_calls, std::uint32_t timeout_ms,
-                             std::int32_t priority) {
+                             std::int32_t priority, const py::bytes& placement) {
   auto shape = std::make_shared<core::TaskTemplate>();
   shape->class_key = class_key;
   shape->kind = creation         ? core::TaskKind::kActorCreation
@@ -253,6 +253,7 @@ PyTaskTemplate make_template(std::uint64_t class_key, const py::bytes& function_
   shape->max_calls = max_calls;
   shape->timeout_ms = timeout_ms;
   shape->priority = priority;
+  shape->placement = std::string(placement);
   shape->finish();
   return PyTaskTemplate{std::move(shape)};
 }
@@ -340,7 +341,7 @@ void bind_tasks(py::module_& module) {
            py::arg("name"), py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
            py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false,
            py::arg("stream_limit") = 0, py::arg("retry_key") = 0, py::arg("max_calls") = 0,
-           py::arg("timeout_ms") = 0, py::arg("priority") = 0)
+           py::arg("timeout_ms") = 0, py::arg("priority") = 0, py::arg("placement") = py::bytes())
       .def_property_readonly("name", [](const PyTaskTemplate& self) { return self.shape->name; });
 
   py::class_<PyTask>(module, "Task")
@@ -359,6 +360,11 @@ void bind_tasks(py::module_& module) {
       .def_property_readonly("method", [](const PyTask& self) { return text(self.task->message.method); })
       .def_property_readonly("concurrency_group",
                              [](const PyTask& self) { return text(self.task->message.concurrency_group); })
+      .def_property_readonly("placement",
+                             [](const PyTask& self) {
+                               const std::string_view placement = self.task->message.placement;
+                               return py::bytes(placement.data(), placement.size());
+                             })
       .def_property_readonly("num_returns", [](const PyTask& self) { return self.task->message.num_returns; })
       .def_property_readonly(
           "is_generator",

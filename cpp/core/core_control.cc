@@ -48,11 +48,12 @@ void Core::on_control(const wire::Frame& frame) {
   if (const std::uint64_t request = control_request_id(frame.payload); request != 0) {
     Guard guard(mutex_);
     const auto call = calls_.find(request);
-    if (call == calls_.end()) return;  // its caller has given up
-    call->second->answer = to_string(frame.payload);
-    call->second->waiter.complete();
-    return;
-  }
+    if (call != calls_.end()) {
+      call->second->answer = to_string(frame.payload);
+      call->second->waiter.complete();
+      return;
+    }
+  }  // nobody waits: an answer for Python's own table, or one whose caller has given up
   if (events_.push({.kind = EventKind::kControl, .first = to_string(frame.payload)})) return;
   const std::string reason =
       "this process does not keep up with the raylet's messages: " + std::to_string(events_.control_bytes()) +

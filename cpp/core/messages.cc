@@ -64,7 +64,8 @@ void TaskTemplate::finish() {
       .id(function)
       .text(name)
       .text(method)
-      .text(concurrency_group);
+      .text(concurrency_group)
+      .text(placement);
   encoded = out.take();
 }
 
@@ -108,6 +109,7 @@ std::optional<TaskMessage> decode_task(Bytes payload) {
   task.name = in.text(kMaxNameBytes);
   task.method = in.text(kMaxNameBytes);
   task.concurrency_group = in.text(kMaxNameBytes);
+  task.placement = in.text(kMaxNameBytes);
   const std::size_t arguments = in.u32();
   if (!in.fits(arguments, 3 + RefId::kBytes)) return std::nullopt;
   task.arguments.reserve(arguments);

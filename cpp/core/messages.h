@@ -67,6 +67,7 @@ struct TaskTemplate {
   std::string name;
   std::string method;
   std::string concurrency_group;
+  std::string placement;  // opaque: the placement group that the task runs in
   std::uint16_t num_returns = 1;
   std::int32_t max_retries = 0;  // -1: without limit
   std::uint32_t timeout_ms = 0;  // that a run may take; 0: any time
@@ -116,6 +117,7 @@ struct TaskMessage {
   std::string_view name;
   std::string_view method;
   std::string_view concurrency_group;
+  std::string_view placement;
   std::vector<ArgumentMessage> arguments;
   Bytes args;  // a serialized value: (args, kwargs) with None where an argument goes
 };

@@ -14,6 +14,7 @@ std::vector<std::byte> encoded_task(std::size_t arguments) {
   shape.name = "Counter.add";
   shape.method = "add";
   shape.concurrency_group = "io";
+  shape.placement = std::string("group\0x", 7);
   shape.num_returns = 2;
   shape.function = FunctionId::random();
   shape.finish();
@@ -45,6 +46,7 @@ TEST(MessagesTest, TaskRoundTrip) {
   EXPECT_EQ(task->name, "Counter.add");
   EXPECT_EQ(task->method, "add");
   EXPECT_EQ(task->concurrency_group, "io");
+  EXPECT_EQ(task->placement, std::string_view("group\0x", 7));
   EXPECT_EQ(task->num_returns, 2);
   EXPECT_EQ(task->attempt, 3u);
   EXPECT_EQ(task->trace.data[24], 1);

@@ -61,7 +61,7 @@ def hold(path: str) -> tuple[str, dict[str, float]]:
 
 @aktis.remote(num_cpus=0)  # or each would hold a CPU beside its GPU
 class Device:
-    def visible(self) -> tuple[str, list[int]]:
+    def visible(self) -> tuple[str, list[int] | list[str]]:
         return os.environ["CUDA_VISIBLE_DEVICES"], aktis.get_gpu_ids()
 
 

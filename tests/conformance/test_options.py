@@ -106,7 +106,6 @@ def test_options_of_methods(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fallback_strategy"])
-@pytest.mark.pending("placement groups and scheduling strategies")
 def test_options_of_placement(name: str) -> None:
     ray.remote(**{name: [{"label_selector": {"zone": "a"}}]})(f)
     ray.remote(**{name: [{"label_selector": {"zone": "a"}}]})(A)

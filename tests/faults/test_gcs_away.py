@@ -3,13 +3,23 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aktis
 import pytest
 from aktis._common.paths import SessionPaths
 from aktis._common.records import DaemonRecord
+from aktis.exceptions import ActorPlacementGroupRemoved
+from aktis.util import (
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from aktis.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from tests.support.clients import embedded, output, run_program
 from tests.support.commands import aktis_command, started_cluster
@@ -155,3 +165,44 @@ with aktis.init(namespace="shared"):
         status = json.loads(aktis_command(sandbox, "status", "--json"))
         assert [node["state"] for node in status["nodes"]] == ["ALIVE"]
         assert status["jobs"] == {"FINISHED": 2}
+
+
+def call_until_it_fails(actor: Any) -> None:
+    """An actor may take another call before it hears of its end."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        aktis.get(actor.pid.remote(), timeout=30)
+
+
+def test_placement_groups_survive_and_what_was_asked_meanwhile_is_done(gcs: Gcs) -> None:
+    kept = placement_group([{"CPU": 0.5}], name="kept")
+    waiting = placement_group([{"CPU": 0.9}])
+    assert kept.wait(30)
+    assert not waiting.wait(0)
+    inside = PlacementGroupSchedulingStrategy(kept)
+    actor = Counter.options(num_cpus=0.25, scheduling_strategy=inside).remote(1)
+    pid = aktis.get(actor.pid.remote())
+    gcs.kill()
+    task = twice.options(num_cpus=0.25, scheduling_strategy=inside)
+    created = placement_group([{"CPU": 0.5}])  # asked for while nobody can answer
+    assert gcs.is_away
+    assert get_placement_group("kept") == kept  # waits for the GCS
+    assert created.wait(30)
+    assert aktis.get(actor.pid.remote()) == pid
+    assert aktis.get(task.remote(4)) == 8
+    assert not waiting.wait(0)
+    remove_placement_group(created)
+    remove_placement_group(kept)
+    with pytest.raises(ActorPlacementGroupRemoved):
+        call_until_it_fails(actor)
+    assert waiting.wait(30)
+
+
+def test_a_removal_meanwhile_holds(gcs: Gcs) -> None:
+    group = placement_group([{"CPU": 1}], lifetime="detached")
+    assert group.wait(30)
+    gcs.kill()
+    remove_placement_group(group)
+    assert gcs.is_away
+    assert placement_group_table(group)["state"] == "REMOVED"
+    assert placement_group([{"CPU": 1}]).wait(30)

@@ -45,7 +45,7 @@ class FakeNode:
 
     def send(self, event: m.Event) -> None:
         """Handle an event and everything that follows from it."""
-        self._carry_out(self.logic.handle(event, self.now))
+        self._carry_out(self.logic.handle(event, now=self.now))
         self.logic.validate()
 
     def advance(self, seconds: float) -> None:
@@ -72,7 +72,7 @@ class FakeNode:
                 )
 
     def _handle(self, event: m.Event) -> list[m.Instruction]:
-        return self.logic.handle(event, self.now)
+        return self.logic.handle(event, now=self.now)
 
     def _start(self, token: int) -> list[m.Instruction]:
         first = self._handle(m.Forked(token, 1000 + token))

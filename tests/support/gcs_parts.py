@@ -2,7 +2,8 @@
 
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from aktis._common.resources import ResourceSet
 from aktis._common.version import PROTOCOL_MAJOR, PROTOCOL_MINOR
@@ -92,6 +93,24 @@ def actor_spec(number: int, **fields: object) -> gcs_pb2.ActorSpec:
     return gcs_pb2.ActorSpec(**{**values, **fields})  # type: ignore[arg-type]
 
 
+def group_id(number: int) -> bytes:
+    """Return the id of a numbered placement group."""
+    return b"grup" + number.to_bytes(12, "big")
+
+
+def group_spec(
+    number: int, strategy: str, *bundles: Mapping[str, float], **fields: object
+) -> gcs_pb2.PlacementGroupSpec:
+    """Return the spec of a placement group of job 1 that process 1 on node 1 creates."""
+    values: dict[str, object] = {"job_id": b"\0\0\0\1", "owner": process(1)}
+    return gcs_pb2.PlacementGroupSpec(
+        placement_group_id=group_id(number),
+        strategy=gcs_pb2.PlacementGroupSpec.Strategy.Value(strategy),
+        bundles=[gcs_pb2.Bundle(resources=resources(bundle)) for bundle in bundles],
+        **{**values, **fields},  # type: ignore[arg-type]
+    )
+
+
 def report(
     number: int, incarnation: int, event: "gcs_pb2.ActorReport.Event.ValueType", **fields: object
 ) -> gcs_pb2.ActorReport:
@@ -105,6 +124,21 @@ def report(
 def sent(out: Effects, kind: str) -> list[tuple[bytes, object]]:
     """Return the messages of a kind with the nodes that they go to."""
     return [(to, getattr(message, kind)) for to, message in out.messages if message.HasField(kind)]  # type: ignore[arg-type]
+
+
+def ordered(out: Effects, kind: str) -> list[tuple[bytes, Any]]:
+    """Return the orders about bundles of a kind with the nodes that they go to."""
+    return [
+        (to, getattr(order, kind))
+        for to, orders in sent(out, "bundle_orders")
+        for order in orders.orders  # type: ignore[attr-defined]
+        if order.HasField(kind)
+    ]
+
+
+def answers(*each: gcs_pb2.BundlesPrepared) -> gcs_pb2.BundleAnswers:
+    """Return what a raylet says about bundles."""
+    return gcs_pb2.BundleAnswers(answers=each)
 
 
 class SimulatedCluster:
@@ -157,6 +191,30 @@ class SimulatedCluster:
         request = gcs_pb2.CreateActorsRequest(specs=specs, get_if_exists=get_if_exists)
         results = list(self.state.actor_requests.create(request, out).results)
         return list(results), self.settle(out)
+
+    def create_groups(
+        self, *specs: gcs_pb2.PlacementGroupSpec, remove_first: Iterable[int] = ()
+    ) -> tuple[list[str], Effects]:
+        """Create placement groups; return the errors, empty for those that were created, and the effects."""
+        out = Effects()
+        removed = [group_id(number) for number in remove_first]
+        request = gcs_pb2.CreatePlacementGroupsRequest(specs=specs, remove_first=removed)
+        results = self.state.create_groups(request, out).results
+        return [result.error for result in results], self.settle(out)
+
+    def remove_groups(self, *numbers: int) -> Effects:
+        """Remove placement groups."""
+        out = Effects()
+        ids = [group_id(number) for number in numbers]
+        self.state.remove_groups(gcs_pb2.RemovePlacementGroupsRequest(placement_group_ids=ids), out)
+        return self.settle(out)
+
+    def group(self, number: int) -> gcs_pb2.PlacementGroup:
+        """Return a placement group as GetPlacementGroup shows it."""
+        request = gcs_pb2.GetPlacementGroupRequest(placement_group_id=group_id(number))
+        reply = self.state.group_requests.get(request)
+        assert reply.found
+        return reply.group
 
     def pass_time(self, passed_ms: float) -> Effects:
         """Let time pass in ticks; return the effects of all of them."""

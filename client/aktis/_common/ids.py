@@ -26,6 +26,7 @@ TASK_ID_BYTES: Final = 16
 OBJECT_ID_BYTES: Final = 20
 FUNCTION_ID_BYTES: Final = 16
 CLUSTER_ID_BYTES: Final = 16
+PLACEMENT_GROUP_ID_BYTES: Final = 16
 
 
 def random_worker_id() -> WorkerId:

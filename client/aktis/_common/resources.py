@@ -130,6 +130,10 @@ class ResourceSet(Mapping[str, int]):
         return ", ".join(f"{value / STEPS_PER_UNIT:g} {name}" for name, value in sorted(self._steps.items()))
 
     def __add__(self, other: "ResourceSet") -> "ResourceSet":
+        if not other._steps:
+            return self
+        if not self._steps:
+            return other
         total = dict(self._steps)
         for name, value in other._steps.items():
             total[name] = total.get(name, 0) + value
@@ -145,8 +149,18 @@ class ResourceSet(Mapping[str, int]):
             raise ValueError(f"cannot take {other} from {self}")
         rest = dict(self._steps)
         for name, value in other._steps.items():
-            rest[name] -= value
-        return ResourceSet(rest)
+            if rest[name] > value:
+                rest[name] -= value
+            else:
+                del rest[name]
+        return ResourceSet._of_valid(rest)
+
+    @classmethod
+    def _of_valid(cls, steps: dict[str, int]) -> "ResourceSet":
+        """Make a set of positive steps that were computed here: ledgers do this all the time."""
+        made = cls.__new__(cls)
+        made._steps, made._hash = steps, None
+        return made
 
     def fits(self, available: "ResourceSet") -> bool:
         """Say whether this demand can be served out of ``available``."""

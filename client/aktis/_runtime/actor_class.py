@@ -67,6 +67,8 @@ class ActorClass(Generic[T]):
     def unbind(self) -> None:
         """Forget the session for which the template and the spec hold; the next creation makes new ones."""
         self._session: object = _UNBOUND
+        self._captured: bytes | None = None
+        self._group = b""
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[T]:
         """Create an actor; return a handle at once.
@@ -79,8 +81,10 @@ class ActorClass(Generic[T]):
         if kwargs or not check.minimum <= len(args) <= check.maximum:
             check.check(args, kwargs)
         session = current.session or current.require()
-        if self._session is not session:
+        if self._session is not session or self._captured != current.captured:
             self._bind(session)
+        if self._group:
+            session.groups.confirm(self._group)  # the GCS refuses an actor whose group it does not know
         actor_id = os.urandom(16)
         parent = current_task()
         made = None
@@ -203,8 +207,13 @@ class ActorClass(Generic[T]):
         name = self._class.__qualname__
         function_id = session.functions.export(Exported(self._class), f"the class {name}")
         from aktis._common.resources import ResourceSet
+        from aktis._runtime.strategies import strategy_of
 
         held, placement = actor_demands(self._options)
+        captured = current.captured
+        strategy = strategy_of(self._options, captured, f"the actor {name}", ResourceSet.of(held))
+        if strategy.group:
+            placement = held  # it is placed in a bundle, which need not have a CPU
         options, shape = self._options, self._shape
         self._template = TaskTemplate(
             class_key=0, function_id=function_id, name=f"{name}.__init__", num_returns=0, creation=True
@@ -224,10 +233,12 @@ class ActorClass(Generic[T]):
             is_async=shape.is_async,
             max_pending_calls=shape.max_pending_calls,
             handle=shape.encode(),
-            label_selector=options.get("label_selector", {}),
+            label_selector=dict(strategy.labels),
+            strategy=strategy.to_proto(),
             runtime_env_hash=session.environments.resolve(options.get("runtime_env")),
         )
-        self._session = session
+        self._group = strategy.group
+        self._session, self._captured = session, captured
         session.bound.add(self)
 
     def _spec(self, actor_id: bytes) -> gcs_pb2.ActorSpec:

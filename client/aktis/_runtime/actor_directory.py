@@ -32,7 +32,9 @@ from aktis._runtime.errands import Errands
 from aktis._runtime.errors import decode_error, encode_error
 from aktis.exceptions import (
     ActorDiedError,
+    ActorPlacementGroupRemoved,
     ActorUnavailableError,
+    ActorUnschedulableError,
     AktisError,
     LocalRayletDiedError,
     RuntimeEnvSetupError,
@@ -318,6 +320,11 @@ class ActorDirectory:
         origin = decode_error(cause.error) if cause is not None and cause.error else None
         if origin is not None:
             text += f"\n{origin}"
+        kind = cause.kind if cause is not None else common_pb2.DeathCause.KIND_UNSPECIFIED
+        if kind == common_pb2.DeathCause.UNSCHEDULABLE:
+            return ActorUnschedulableError(text)
+        if kind == common_pb2.DeathCause.PLACEMENT_GROUP_REMOVED:
+            return ActorPlacementGroupRemoved(text, actor_id.hex())
         return ActorDiedError(text, actor_id.hex())
 
     def _unavailable(self, actor_id: bytes) -> AktisError:

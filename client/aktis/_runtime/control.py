@@ -1,5 +1,6 @@
 """Requests to the raylet, and through it to the GCS: protobuf messages over the core's control channel."""
 
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
@@ -13,6 +14,7 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 _GRACE_S: Final = 2.0
 
 Reply = TypeVar("Reply", bound=Message)
+OnAnswer = Callable[[raylet_pb2.GcsResult], None]
 
 STATUS_DEADLINE_EXCEEDED: Final = 4
 
@@ -35,6 +37,7 @@ class Control:
     def __init__(self, core: Core) -> None:
         """Speak over the connection that ``core`` has."""
         self._core = core
+        self._on_answer: dict[int, OnAnswer] = {}
 
     def call(
         self, message: raylet_pb2.ClientMessage, timeout_s: float = DEFAULT_TIMEOUT_S
@@ -82,6 +85,29 @@ class Control:
         if result.status != 0:
             raise ControlError(f"the GCS could not serve {method}: {result.error}", result.status)
         return reply.FromString(result.payload)
+
+    def send_gcs(self, method: str, request: Message, on_answer: OnAnswer, timeout_s: float) -> None:
+        """Call a unary method of the GCS without waiting; ``on_answer`` is called on the service thread.
+
+        The raylet answers by ``timeout_s`` at the latest; never when it is gone, and everything with it.
+        """
+        call = raylet_pb2.GcsCall(
+            method=method, payload=request.SerializeToString(), timeout_ms=int(timeout_s * 1000)
+        )
+        request_id = self._core.next_request_id()
+        self._on_answer[request_id] = on_answer
+        message = raylet_pb2.ClientMessage(request_id=request_id, gcs_call=call)
+        self._core.notify(message.SerializeToString())
+
+    def answered(self, message: raylet_pb2.RayletMessage) -> None:
+        """An answer came that no `call` waits for."""
+        on_answer = self._on_answer.pop(message.request_id, None)
+        if on_answer is None:
+            return  # its caller has given up
+        if message.HasField("failure"):
+            on_answer(raylet_pb2.GcsResult(status=message.failure.status, error=message.failure.message))
+        else:
+            on_answer(message.gcs_result)
 
     # ---- the few calls that several modules need ----
 

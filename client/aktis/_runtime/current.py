@@ -11,9 +11,15 @@ EVENT_STOP: Final = -1
 EVENT_HANDLE_DROPPED: Final = -2
 EVENT_MAY_RETRY: Final = -3
 EVENT_RUN: Final = -4
+EVENT_GROUP_ORDERS: Final = -5
 
 session: "Session | None" = None
 """Set and cleared by `aktis._runtime.lifecycle` only."""
+captured: bytes | None = None
+"""The placement group in which what this process submits runs too, unless it says otherwise.
+
+Set in workers by the task that runs, in actors once.
+"""
 
 _detached_from_pid = 0
 # Objects of the parent that must not be destroyed in a forked child: they would close what both share.

@@ -134,6 +134,12 @@ class FunctionID(UniqueID):
     __slots__ = ()
 
 
+class PlacementGroupID(BaseID):
+    """A placement group."""
+
+    __slots__ = ()
+
+
 class ActorClassID(UniqueID):
     """A class of actors, by its content."""
 

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from aktis._runtime.strategies import Strategy
+
+ANYWHERE: Final = Strategy()
 MAX_WANTED: Final = 1024
 """Leases that one request asks for: more tell the raylet nothing that the backlog does not."""
 
@@ -21,7 +24,7 @@ class SchedulingClass:
     function_name: str
     resources: tuple[tuple[str, int], ...]
     """Amounts by resource name, in steps of 1/10000."""
-    label_selector: tuple[tuple[str, str], ...] = ()
+    strategy: Strategy = ANYWHERE
     runtime_env_hash: str = ""
 
 

@@ -229,6 +229,13 @@ def _check_arguments(
         mapping = getattr(wishes, name)
         if mapping is not None and not isinstance(mapping, Mapping):
             raise TypeError(f"{name} must be a dict, got {type(mapping).__name__} {mapping!r}")
+    if wishes.labels:
+        from aktis._common.labels import check_labels
+
+        for key, value in wishes.labels.items():
+            if not all(isinstance(text, str) for text in (key, value)):
+                raise TypeError(f"labels must map str to str, got {key!r}: {value!r}")
+        check_labels(wishes.labels)
     if runtime_env is not None:
         check_runtime_env("runtime_env", runtime_env)
 

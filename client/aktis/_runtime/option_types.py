@@ -1,10 +1,13 @@
 """The options of tasks, actors and methods for type checkers; `aktis._runtime.options` checks the values.
 
-None stands for the default everywhere.
+None stands for the default everywhere but in ``placement_group``, where it means: in none.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
+
+from aktis.util.placement_group import PlacementGroup
+from aktis.util.scheduling_strategies import SchedulingStrategyT
 
 
 class CommonOptions(TypedDict, total=False):
@@ -17,7 +20,11 @@ class CommonOptions(TypedDict, total=False):
     accelerator_type: str | None
     name: str | None
     label_selector: Mapping[str, str] | None
-    scheduling_strategy: Any
+    fallback_strategy: Sequence[Mapping[str, Any]] | None
+    scheduling_strategy: SchedulingStrategyT
+    placement_group: PlacementGroup | Literal["default"] | None
+    placement_group_bundle_index: int | None
+    placement_group_capture_child_tasks: bool | None
     runtime_env: Mapping[str, Any] | None
 
 

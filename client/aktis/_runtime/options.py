@@ -87,6 +87,23 @@ def _labels(name: str, value: Any) -> None:
         isinstance(k, str) and isinstance(v, str) for k, v in value.items()
     ):
         raise _type_error(name, "a dict of str by str", value)
+    from aktis._common.labels import check_selector
+
+    try:
+        check_selector(value)
+    except ValueError as error:
+        raise ValueError(f"option {name!r}: {error}") from None
+
+
+def _fallbacks(name: str, value: Any) -> None:
+    if not isinstance(value, list):
+        raise _type_error(name, "a list of dicts of options", value)
+    for item in value:
+        if not isinstance(item, Mapping):
+            raise _type_error(f"{name} item", "a dict of options", item)
+        if unknown := item.keys() - {"label_selector"}:
+            raise ValueError(f"option {name!r} may only hold 'label_selector', got {sorted(unknown)}")
+        _labels(f"{name}['label_selector']", item.get("label_selector", {}))
 
 
 def _num_returns(name: str, value: Any) -> None:
@@ -120,12 +137,41 @@ def _lifetime(name: str, value: Any) -> None:
 
 
 def _strategy(name: str, value: Any) -> None:
-    # Clusters have one node: where to put things there is nothing to decide, and both mean the same.
-    if not isinstance(value, str) or value not in ("DEFAULT", "SPREAD"):
-        raise ValueError(
-            f"option {name!r} must be 'DEFAULT' or 'SPREAD', got {value!r}: strategies that name a node or a "
-            "placement group are not available; label_selector chooses nodes by their labels"
-        )
+    if isinstance(value, str):
+        if value not in ("DEFAULT", "SPREAD"):
+            raise ValueError(f"option {name!r} must be 'DEFAULT', 'SPREAD' or an object, got {value!r}")
+        return
+    from aktis.util import scheduling_strategies as known
+
+    kinds = (
+        known.PlacementGroupSchedulingStrategy,
+        known.NodeAffinitySchedulingStrategy,
+        known.NodeLabelSchedulingStrategy,
+    )
+    if not isinstance(value, kinds):
+        raise _type_error(name, f"a str, {', '.join(kind.__name__ for kind in kinds)}", value)
+    if isinstance(value, known.PlacementGroupSchedulingStrategy):
+        if value.placement_group is not None:
+            _placement_group(name, value.placement_group)
+        _bundle_index("placement_group_bundle_index", value.placement_group_bundle_index)
+        if value.placement_group_capture_child_tasks is not None:
+            _boolean("placement_group_capture_child_tasks", value.placement_group_capture_child_tasks)
+
+
+def _placement_group(name: str, value: Any) -> None:
+    from aktis.util.placement_group import PlacementGroup
+
+    if isinstance(value, str) and value != "default":
+        raise ValueError(f"option {name!r} must be a PlacementGroup, None or 'default', got {value!r}")
+    if not isinstance(value, str | PlacementGroup):
+        raise _type_error(name, "a PlacementGroup, None or 'default'", value)
+
+
+def _bundle_index(name: str, value: Any) -> None:
+    if not _is_int(value):
+        raise _type_error(name, "an int", value)
+    if value < -1:
+        raise ValueError(f"option {name!r} must be the index of a bundle, or -1 for any, got {value}")
 
 
 def _groups(name: str, value: Any) -> None:
@@ -136,7 +182,8 @@ def _groups(name: str, value: Any) -> None:
         _integer(1)(f"{name}[{key!r}]", limit)
 
 
-# None stands for the default everywhere.
+# None stands for the default everywhere but in `placement_group`, where it says: not in that of the caller.
+_NONE_IS_A_VALUE: Final = frozenset({"placement_group"})
 _COMMON: Final[Mapping[str, Check]] = {
     "num_cpus": _amount,
     "num_gpus": _amount,
@@ -145,7 +192,11 @@ _COMMON: Final[Mapping[str, Check]] = {
     "accelerator_type": _name,
     "name": _string,
     "label_selector": _labels,
+    "fallback_strategy": _fallbacks,
     "scheduling_strategy": _strategy,
+    "placement_group": _placement_group,
+    "placement_group_bundle_index": _bundle_index,
+    "placement_group_capture_child_tasks": _boolean,
     "runtime_env": check_runtime_env,
 }
 _GENERATORS: Final[Mapping[str, Check]] = {
@@ -200,7 +251,12 @@ def check_options(table: Mapping[str, Check], what: str, options: Mapping[str, A
             raise ValueError(f"unknown option {name!r} for {what}; valid ones: {sorted(table)}")
         if value is not None:
             check(name, value)
-    return {name: value for name, value in options.items() if value is not None}
+    checked = {n: value for n, value in options.items() if value is not None or n in _NONE_IS_A_VALUE}
+    if "scheduling_strategy" in checked:
+        from aktis._runtime.strategies import check_placement_options
+
+        check_placement_options(checked)
+    return checked
 
 
 def check_actor_combination(options: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, ParamS
 from aktis import _core
 from aktis._core import TaskTemplate
 from aktis._runtime import current, generators
+from aktis._runtime.execution import placement_for
 from aktis._runtime.options import TASK_OPTIONS, check_options, demand, returns_of
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
 from aktis._runtime.signatures import CallCheck
@@ -16,9 +17,11 @@ from aktis._runtime.typed import call_of_function
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from aktis._common.resources import ResourceSet
     from aktis._core import ObjectRef
     from aktis._runtime.option_types import TaskOptions
     from aktis._runtime.session import Session
+    from aktis._runtime.strategies import Strategy
     from aktis._runtime.typed import FunctionReturning
     from aktis.dag.function_node import FunctionNode
 
@@ -54,8 +57,12 @@ class RemoteFunction(Generic[P, R]):
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
 
     def unbind(self) -> None:
-        """Forget the session for which the template and the submission hold; the next call makes new ones."""
+        """Forget the session for which the template and the submission hold; the next call makes new ones.
+
+        They also hold for one placement group only that captures what the caller submits.
+        """
         self._session: object = _UNBOUND
+        self._captured: bytes | None = None
         self._submit: Callable[..., Any] = _never
         self._template: TaskTemplate | None = None
 
@@ -73,7 +80,7 @@ class RemoteFunction(Generic[P, R]):
         Raises:
             TypeError: the function cannot be called like this, or an argument cannot be pickled.
         """
-        if self._session is not current.session:
+        if self._session is not current.session or self._captured != current.captured:
             self._bind()
         check = self._check
         if kwargs or not check.minimum <= len(args) <= check.maximum:
@@ -140,12 +147,17 @@ class RemoteFunction(Generic[P, R]):
 
     def _bind(self) -> None:
         """Export the function to the session's cluster and make the template that its calls share."""
+        from aktis._common.resources import ResourceSet
+        from aktis._runtime.strategies import strategy_of
+
         session = current.require()
-        options = self._options
+        captured, options = current.captured, self._options
+        wanted = ResourceSet.of(demand(options, default_cpus=1))
+        strategy = strategy_of(options, captured, f"the function {_name_of(self._function)}", wanted)
         retry = options.get("retry_exceptions", False)
         returns = returns_of(self._function, options)
         self._template = TaskTemplate(
-            class_key=self._class_key(session),
+            class_key=self._class_key(session, wanted, strategy),
             function_id=self._export(session),
             name=options.get("name") or _name_of(self._function),
             max_retries=options.get("max_retries", DEFAULT_MAX_RETRIES),
@@ -154,12 +166,13 @@ class RemoteFunction(Generic[P, R]):
             max_calls=options.get("max_calls", 0),
             timeout_ms=math.ceil(options.get("timeout_s", 0) * 1000),
             priority=options.get("priority", 0),
+            placement=placement_for(strategy.group, captures=strategy.captures, resources=wanted),
             **generators.template_returns(returns, options),
         )
         self._submit = session.core.submit
         if returns == "streaming":
             self._submit = generators.returning_generators(self._submit)
-        self._session = session
+        self._session, self._captured = session, captured
         session.bound.add(self)
 
     def _export(self, session: "Session") -> bytes:
@@ -168,18 +181,18 @@ class RemoteFunction(Generic[P, R]):
         exported = Exported(self._function, self._options.get("max_calls", 0))
         return session.functions.export(exported, f"the function {_name_of(self._function)}")
 
-    def _class_key(self, session: "Session") -> int:
-        from aktis._common.resources import ResourceSet
-
-        resources = ResourceSet.of(demand(self._options, default_cpus=1))
-        return session.classes.key(
+    def _class_key(self, session: "Session", wanted: "ResourceSet", strategy: "Strategy") -> int:
+        number = session.classes.key(
             session.service.leases,
             self._export(session),
             _name_of(self._function),
-            resources,
-            self._options.get("label_selector", {}),
+            wanted,
+            strategy,
             session.environments.resolve(self._options.get("runtime_env")),
         )
+        if strategy.group:
+            session.groups.use(strategy.group, number)
+        return number
 
     def __getstate__(self) -> dict[str, Any]:
         return {"function": self._function, "options": self._options}

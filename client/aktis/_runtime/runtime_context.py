@@ -65,8 +65,13 @@ class RuntimeContext:
         return None if execution.actor is None else execution.actor.shape.name
 
     def get_placement_group_id(self) -> str | None:
-        """Return None: there are no placement groups in this version."""
-        return None
+        """Return the id of the placement group of the running task or actor; None outside of groups."""
+        return execution.current_group().hex() or None
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """Whether what the running task or actor submits runs in its placement group too."""
+        return current.captured is not None
 
     @property
     def namespace(self) -> str:
@@ -118,11 +123,11 @@ class RuntimeContext:
 
     def get_assigned_resources(self) -> dict[str, float]:
         """Return the resources that the running task or actor holds, by name."""
-        return dict(execution.assignment.resources)
+        return execution.assigned_resources()
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
-        """Return the devices that the running task or actor holds, by kind."""
-        return {kind: [str(i) for i in indexes] for kind, indexes in execution.assignment.devices.items()}
+        """Return the devices that the running task or actor holds, by kind; the GPUs in any case."""
+        return {"GPU": [], **{kind: list(names) for kind, names in execution.assignment.devices.items()}}
 
     def get_node_labels(self) -> dict[str, str]:
         """Return the labels of this node."""
@@ -176,6 +181,12 @@ def get_runtime_context() -> RuntimeContext:
     return RuntimeContext(current.require())
 
 
-def get_gpu_ids() -> list[int]:
-    """Return the GPUs that the running task or actor may use; CUDA_VISIBLE_DEVICES is set to them."""
-    return list(execution.assignment.devices.get("GPU", []))
+def get_gpu_ids() -> list[int] | list[str]:
+    """Return the GPUs that the running task or actor may use; CUDA_VISIBLE_DEVICES is set to them.
+
+    Numbers, or texts where the node's own CUDA_VISIBLE_DEVICES names its GPUs by their UUIDs.
+    """
+    names = execution.assignment.devices.get("GPU", [])
+    if all(name.isdigit() for name in names):
+        return [int(name) for name in names]
+    return list(names)

@@ -1,10 +1,11 @@
-"""Numbers for scheduling classes: one per (function, resources, labels, environment) of this process."""
+"""Numbers for scheduling classes: one per (function, resources, strategy, environment) of this process."""
 
 import itertools
 import threading
 
 from aktis._common.resources import ResourceSet
 from aktis._runtime.leases import LeasePolicy, SchedulingClass
+from aktis._runtime.strategies import Strategy
 
 
 class SchedulingClasses:
@@ -22,17 +23,16 @@ class SchedulingClasses:
         function_id: bytes,
         function_name: str,
         resources: ResourceSet,
-        label_selector: dict[str, str],
+        strategy: Strategy,
         runtime_env_hash: str = "",
     ) -> int:
         """Return the number of a class, making it known to the policy when it is new."""
         amounts = tuple(sorted(resources.items()))
-        labels = tuple(sorted(label_selector.items()))
-        identity = (function_id, amounts, labels, runtime_env_hash)
+        identity = (function_id, amounts, strategy, runtime_env_hash)
         with self._lock:
             number = self._known.get(identity)
             if number is None:
                 number = next(self._numbers)
-                policy.add_class(SchedulingClass(number, function_name, amounts, labels, runtime_env_hash))
+                policy.add_class(SchedulingClass(number, function_name, amounts, strategy, runtime_env_hash))
                 self._known[identity] = number
         return number

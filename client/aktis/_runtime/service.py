@@ -8,6 +8,7 @@ somebody may read slowly, goes to a thread of another kind (`aktis._runtime.erra
 import functools
 import signal
 import threading
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -17,7 +18,13 @@ from aktis import _core
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
 from aktis._runtime.cancel import task_overdue
 from aktis._runtime.causes import describe_death, setup_failure
-from aktis._runtime.current import EVENT_HANDLE_DROPPED, EVENT_MAY_RETRY, EVENT_RUN, EVENT_STOP
+from aktis._runtime.current import (
+    EVENT_GROUP_ORDERS,
+    EVENT_HANDLE_DROPPED,
+    EVENT_MAY_RETRY,
+    EVENT_RUN,
+    EVENT_STOP,
+)
 from aktis._runtime.errors import decode_error, encode_error
 from aktis._runtime.ids import ObjectID
 from aktis._runtime.leases import Instruction, LeasePolicy, Request, Return, Warn
@@ -32,6 +39,8 @@ from aktis.exceptions import (
     OwnerDiedError,
     RuntimeEnvSetupError,
     TaskCancelledError,
+    TaskPlacementGroupRemoved,
+    TaskUnschedulableError,
     WorkerCrashedError,
 )
 
@@ -42,6 +51,7 @@ Event = tuple[Any, ...]
 
 _WAIT_S: Final = 60.0
 _LINGER_CHECK_S: Final = 0.1
+_COLLECT_S: Final = 0.002
 _MAX_CAUSES: Final = 256
 
 
@@ -55,6 +65,7 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="aktis-service", daemon=True)
         self._stopping = False
         self._lingering = False
+        self._orders_due_s = 0.0
         self._raylet_error = b""
         self.leases = LeasePolicy(self._core.drop_lease)
         self._retries = RetryPolicy()
@@ -86,6 +97,7 @@ class Service:
             EVENT_HANDLE_DROPPED: self._handle_dropped,
             EVENT_MAY_RETRY: self._decide,
             EVENT_RUN: lambda step: step(),
+            EVENT_GROUP_ORDERS: self._collect_orders,
         }
 
     def start(self) -> None:
@@ -104,9 +116,21 @@ class Service:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while not self._stopping:
             # Not kept in a variable: events hold references, which must go before the next ones come.
-            self._handle(self._core.next_events(_LINGER_CHECK_S if self._lingering else _WAIT_S))
+            self._handle(self._core.next_events(self._pause_s()))
             if self._lingering:
                 self._lingering = self._session.actors.tick()
+            if self._orders_due_s and time.monotonic() >= self._orders_due_s:
+                self._orders_due_s = 0.0
+                self._session.groups.flush()
+
+    def _pause_s(self) -> float:
+        if self._orders_due_s:
+            return max(0.0, self._orders_due_s - time.monotonic())
+        return _LINGER_CHECK_S if self._lingering else _WAIT_S
+
+    def _collect_orders(self) -> None:
+        """Placement groups are to be created or removed, and more orders may follow at once."""
+        self._orders_due_s = time.monotonic() + _COLLECT_S
 
     def _handle(self, events: Iterable[Event]) -> None:
         ready: list[tuple[bytes, bool]] = []
@@ -143,6 +167,9 @@ class Service:
 
     def _control(self, payload: bytes) -> None:
         message = raylet_pb2.RayletMessage.FromString(payload)
+        if message.request_id:
+            self._session.control.answered(message)
+            return
         kind = message.WhichOneof("body")
         handler = self.on_control.get(kind or "")
         if handler is not None:
@@ -154,6 +181,11 @@ class Service:
                 self._session.actors.resynchronize()
             if message.HasField("actor"):
                 self._session.actors.heard(message.actor)
+        elif message.channel == "placement_groups":
+            if message.resynchronize:
+                self._session.groups.resynchronize()
+            for group in message.placement_groups.groups:
+                self._session.groups.heard(group)
         elif message.HasField("error") and message.error.job_id == self._session.job_id:
             self._complain(message.error.message)
 
@@ -176,7 +208,8 @@ class Service:
                             resources=common_pb2.Resources(amounts=dict(cls.resources)),
                             function_name=cls.function_name,
                             job_id=self._session.job_id,
-                            label_selector=dict(cls.label_selector),
+                            label_selector=dict(cls.strategy.labels),
+                            strategy=cls.strategy.to_proto(),
                             runtime_env_hash=cls.runtime_env_hash,
                             priority=priority,
                         )
@@ -191,8 +224,9 @@ class Service:
                     self._complain(message)
 
     def _need_leases(self, class_key: int, wanted: int, backlog: int, priority: int) -> None:
-        if self._raylet_error:
-            self._core.fail_class(class_key, self._raylet_error)
+        error = self._raylet_error or self._session.groups.error_of(class_key)
+        if error:
+            self._core.fail_class(class_key, error)
         else:
             self._carry_out(self.leases.needed(class_key, wanted, backlog, priority))
 
@@ -203,6 +237,11 @@ class Service:
             self._core.add_lease(message.class_key, lease.lease_id, worker.worker_id, worker.address)
 
     def _leases_pending(self, message: raylet_pb2.LeasesPending) -> None:
+        if message.unschedulable:
+            self._core.fail_class(
+                message.class_key, encode_error(TaskUnschedulableError(message.explanation))
+            )
+            return
         self._carry_out(self.leases.pending(message.class_key, message.infeasible, message.explanation))
 
     def _leases_failed(self, message: raylet_pb2.LeasesFailed) -> None:
@@ -248,10 +287,10 @@ class Service:
         else:
             if cause is not None:
                 self._remember_cause(worker_id, cause)
-            out_of_memory = cause is not None and cause.kind == common_pb2.DeathCause.OUT_OF_MEMORY
+            kind = cause.kind if cause is not None else common_pb2.DeathCause.KIND_UNSPECIFIED
             tries = f" (tried {attempts} times)" if attempts > 1 else ""
             text = f"The worker of task {task_id.hex()} died{tries}: {describe_death(cause)}"
-            error = OutOfMemoryError(text) if out_of_memory else WorkerCrashedError(text)
+            error = _crash(kind, text)
         self._core.fail_task(task_id, encode_error(error))
 
     def _remember_cause(self, worker_id: bytes, cause: common_pb2.DeathCause) -> None:
@@ -315,6 +354,7 @@ class Service:
         for class_key in self.leases.class_keys():
             self._core.fail_class(class_key, data)
         self._session.actors.fail_all(data)
+        self._session.groups.raylet_lost(error)
 
 
 def lost_object_error(object_id: bytes, reason: str, why_not: str = "") -> ObjectLostError:
@@ -329,3 +369,12 @@ def lost_object_error(object_id: bytes, reason: str, why_not: str = "") -> Objec
     if "freed" in reason:
         return ObjectFreedError(name)
     return ObjectLostError(name, reason)
+
+
+def _crash(kind: int, text: str) -> AktisError:
+    """What a task fails with whose worker died of this."""
+    if kind == common_pb2.DeathCause.OUT_OF_MEMORY:
+        return OutOfMemoryError(text)
+    if kind == common_pb2.DeathCause.PLACEMENT_GROUP_REMOVED:
+        return TaskPlacementGroupRemoved(text)
+    return WorkerCrashedError(text)

@@ -21,6 +21,7 @@ from aktis._runtime.current import EVENT_RUN
 from aktis._runtime.environments.store import EnvironmentStore
 from aktis._runtime.errands import Errands
 from aktis._runtime.functions import FunctionStore
+from aktis._runtime.group_directory import GroupDirectory
 from aktis._runtime.job import KV_NAMESPACE, JobConfig, JobPlace
 from aktis._runtime.logs import Printer
 from aktis._runtime.refs import Watchers
@@ -41,6 +42,8 @@ CONNECT_TIMEOUT_S: Final = 10.0
 REGISTER_TIMEOUT_S: Final = 30.0
 ERRANDS_TIMEOUT_S: Final = 2.0
 OUTPUT_TIMEOUT_S: Final = 2.0
+ORDERS_TIMEOUT_S: Final = 5.0
+"""For the GCS to answer what was asked of it at the very end."""
 
 
 class Bound(Protocol):
@@ -84,6 +87,10 @@ class Session:
         self.environments = EnvironmentStore(self.control, self.functions, lambda: self.job_id)
         self.classes = SchedulingClasses()
         self.actors = ActorDirectory(self.core, self.control, self.errands, self.inquiries)
+        collects = role == _core.ROLE_DRIVER
+        self.groups = GroupDirectory(
+            self.core, self.control, self.errands, self.core.fail_class, collects=collects
+        )
         self.service = Service(self)
         self.node = raylet_pb2.NodeFacts()
         self.job_id = bytes(4)
@@ -157,6 +164,8 @@ class Session:
         for kind in (self.errands, self.inquiries, self.callbacks):
             kind.close()
         self.core.flush_events()
+        if self.cluster is None:  # an embedded cluster ends with everything in it
+            self.groups.finish(ORDERS_TIMEOUT_S)
         user_metrics.flush_last(self)
         self.service.stop()
         self.core.close()

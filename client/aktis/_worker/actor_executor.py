@@ -20,7 +20,7 @@ import uvloop
 
 from aktis._core import Task, running_task
 from aktis._proto import common_pb2, raylet_pb2
-from aktis._runtime import execution
+from aktis._runtime import current, execution
 from aktis._runtime.actor_shape import (
     CALL_NAMES,
     READY_NAMES,
@@ -54,13 +54,16 @@ class ActorProcess:
         self._core = session.core
         self._order = order
         self.shape = ActorShape.decode(order.spec.handle)
-        self._facts = execution.ActorFacts(order.spec.actor_id, order.incarnation, self.shape)
+        group = order.spec.strategy.placement_group_id
+        self._facts = execution.ActorFacts(order.spec.actor_id, order.incarnation, self.shape, group=group)
         self._loop: _AsyncCalls | _ThreadedCalls | _PlainCalls
 
     def run_forever(self) -> None:
         """Construct the instance, tell the raylet, serve calls until the process ends."""
         session, order = self._session, self._order
         execution.actor = self._facts
+        if order.spec.strategy.capture_child_tasks:
+            current.captured = self._facts.group
         self._core.set_actor(order.spec.actor_id)
         if self.shape.is_async:
             self._loop = _AsyncCalls(session, self._facts)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from aktis._core import Core, Task, collect_references
+from aktis._runtime import current
 from aktis._runtime.errors import encode_error, task_failure
+from aktis._runtime.execution import captured_group
 from aktis._runtime.session import Session
 from aktis._worker.exit import ActorExit, leave
 from aktis._worker.interrupts import MainInterrupts
@@ -120,10 +122,14 @@ class PlainExecutor:
         find: Callable[[Task], Callable[..., Any]] = lambda task: (  # noqa: E731
             functions.get(task.function_id) or self._load(task)
         )
+        placement = b""
         try:
             while True:
                 task = next_task("", _WAIT_S)
                 if task is not None:
+                    if task.placement != placement:
+                        placement = task.placement
+                        current.captured = captured_group(placement)
                     runner.run(task, find)
                     if self._calls_left:
                         self._count(task.function_id)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from aktis._common.labels import check_labels
 from aktis._common.paths import ensure_base_dir
 from aktis._common.records import DaemonRecord
 from aktis._common.sessions import current_cluster
@@ -34,6 +35,7 @@ _DAEMONS: Final = ("gcs", "raylet", "plasma")
     "--object-store-memory", help='Size of the store, e.g. "2 GiB" [30 % of the memory available now]'
 )
 @click.option("--resources", help='Custom resources as JSON, e.g. {"special": 2}')
+@click.option("--labels", help="Labels of the node, e.g. zone=a,tier=gold, or a JSON object.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override any other setting.")
 @click.option("--block", is_flag=True, help="Stay until the cluster ends; Ctrl-C stops it.")
 @json_option
@@ -71,6 +73,7 @@ def settings(
     memory: str | None,
     object_store_memory: str | None,
     resources: str | None,
+    labels: str | None,
     assignments: tuple[str, ...],
 ) -> dict[str, object]:
     """Return settings by dotted key for what was given on the command line.
@@ -85,6 +88,7 @@ def settings(
         "raylet.memory_bytes": memory,
         "plasma.capacity_bytes": object_store_memory,
         "raylet.resources": _parse_resources(resources) if resources is not None else None,
+        "raylet.labels": _parse_labels(labels) if labels is not None else None,
     }
     for text in assignments:
         key, separator, value = text.partition("=")
@@ -101,6 +105,25 @@ def _parse_resources(text: str) -> dict[str, float]:
         parsed = None
     if not isinstance(parsed, dict):
         raise click.UsageError(f'--resources {text}: expected a JSON object, for example {{"special": 2}}')
+    return parsed
+
+
+def _parse_labels(text: str) -> dict[str, str]:
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = {}
+        for item in filter(None, text.split(",")):
+            key, separator, value = item.partition("=")
+            if not separator:
+                raise click.UsageError(f"--labels {text}: expected KEY=VALUE,... or a JSON object") from None
+            parsed[key.strip()] = value.strip()
+    if not isinstance(parsed, dict) or not all(isinstance(value, str) for value in parsed.values()):
+        raise click.UsageError(f"--labels {text}: expected KEY=VALUE,... or a JSON object of texts")
+    try:
+        check_labels(parsed)
+    except ValueError as error:
+        raise click.UsageError(f"--labels: {error}") from None
     return parsed
 
 

@@ -44,6 +44,14 @@ class Alias(types.ModuleType):
         self.__dict__[name] = value
         return value
 
+    def __setattr__(self, name: str, value: object) -> None:
+        # The import system puts a submodule into its package; where ours has a function of the same name,
+        # that is what programs mean (ray.util.placement_group).
+        ours = (getattr(home, name, None) for home in self.__dict__["_homes"])
+        meant = next((one for one in ours if one is not None), value)
+        if not isinstance(value, Alias) or isinstance(meant, types.ModuleType):
+            super().__setattr__(name, value)
+
     def _submodule(self, name: str) -> types.ModuleType:
         """Import what programs take for imported with its package."""
         full = f"{self.__name__}.{name}"

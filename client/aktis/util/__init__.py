@@ -6,6 +6,15 @@ Importing this is cheap: what a name needs is imported when it is first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# At once: importing the module later would put it where the function of the same name belongs.
+from aktis.util.placement_group import (
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+
 if TYPE_CHECKING:
     from aktis.util.actor_pool import ActorPool
     from aktis.util.check_serialize import inspect_serializability
@@ -32,7 +41,17 @@ _HOME = {
     "register_serializer": "serialization",
     "typed_handle": "typed",
 }
-_MODULES = ("collective", "joblib", "metrics", "multiprocessing", "profiling", "progress", "queue")
+_MODULES = (
+    "accelerators",
+    "collective",
+    "joblib",
+    "metrics",
+    "multiprocessing",
+    "profiling",
+    "progress",
+    "queue",
+    "scheduling_strategies",
+)
 
 __all__ = [
     "ActorPool",
@@ -41,13 +60,18 @@ __all__ = [
     "deregister_serializer",
     "disable_log_once_globally",
     "enable_periodic_logging",
+    "get_current_placement_group",
     "get_node_instance_id",
     "get_node_ip_address",
+    "get_placement_group",
     "inspect_serializability",
     "list_named_actors",
     "log_once",
     "map_unordered",
+    "placement_group",
+    "placement_group_table",
     "register_serializer",
+    "remove_placement_group",
     "typed_handle",
 ]
 

@@ -20,13 +20,17 @@ from aktisd.gcs.kv import KvManager
 from aktisd.gcs.limits import Limits
 from aktisd.gcs.nodes import NodeManager
 from aktisd.gcs.packages import PackageKeeper
+from aktisd.gcs.placement_groups.manager import PlacementGroupManager
+from aktisd.gcs.placement_groups.record import GroupRecord
+from aktisd.gcs.placement_groups.requests import GroupRequests
 from aktisd.gcs.pubsub import PubSub
 from aktisd.gcs.resource_view import ResourceView
 from aktisd.gcs.storage.interface import Storage, Table
 from aktisd.gcs.task_events import TaskEvents
-from aktisd.gcs.validate import check_id
+from aktisd.gcs.validate import check_id, check_resources
 
 CLUSTER_ID_KEY = b"cluster_id"
+REMOVED_BY_USER = "it was removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Image:
     jobs: dict[bytes, bytes]
     actors: dict[bytes, bytes]
     creations: dict[bytes, bytes]
+    placement_groups: dict[bytes, bytes]
     kv_sizes: dict[bytes, int]
 
     @classmethod
@@ -51,6 +56,7 @@ class Image:
             storage.load(Table.JOBS),
             storage.load(Table.ACTORS),
             storage.load(Table.CREATIONS),
+            storage.load(Table.PLACEMENT_GROUPS),
             storage.sizes(Table.KV),
         )
 
@@ -70,14 +76,22 @@ class Cluster:
         self.view = ResourceView()
         self.nodes = NodeManager(clock, limits, self.view)
         self.jobs = JobManager(clock, limits)
-        self.actors = ActorManager(clock, limits, self.view, rng)
+        self.groups = PlacementGroupManager(clock, limits, self.view, image.term)
+        self.group_requests = GroupRequests(self.groups, limits, self._owner_problem, self._actor_in)
+        self.actors = ActorManager(clock, limits, self.view, self.groups, rng)
         self.actor_requests = ActorRequests(self.actors, limits, self._owner_problem)
+        self._ownerless: set[bytes] = set()
+        """Placement groups whose job is over, and which live on with an actor."""
         self.kv = KvManager(limits)
         self.pubsub = PubSub(limits, image.term)
         self.task_events = TaskEvents(limits)
         self.nodes.load(image.nodes)
         self.jobs.load(image.jobs, image.meta.get(COUNTER_KEY))
+        self.groups.load(image.placement_groups)
         self.actors.load(image.actors, image.creations)
+        self._ownerless.update(
+            record.group_id for record in self.groups.table if self._ends_with_its_owner(record)
+        )
         self.kv.load(image.kv_sizes)
         self.packages = PackageKeeper(clock, limits, self.kv, self._needs_environments, self._of_actors)
         self._next_tick_ms = clock.monotonic_ms() + self.nodes.tick_period_ms
@@ -101,6 +115,7 @@ class Cluster:
         )
         out.send(node_id, gcs_pb2.NodeDown(registered=registered))
         alive = set(request.live_processes.worker_ids) if request.HasField("live_processes") else None
+        self.groups.reconcile(node_id, request.bundles, out)
         self.actors.reconcile(node_id, request.running_actors, alive, out)
         self.jobs.node_registered(node_id, set(request.live_jobs), out)
         for job_id in request.live_jobs:
@@ -142,7 +157,11 @@ class Cluster:
 
     def settle(self, out: Effects) -> None:
         """Finish a step: place what can be placed now."""
-        self.actors.place(self.nodes.all_connected(), out)
+        for group_id in list(self._ownerless):
+            self._end_ownerless(group_id, out)
+        complete = self.nodes.all_connected()
+        self.groups.place(complete, out)
+        self.actors.place(complete, out)
 
     def next_wake_ms(self) -> float:
         """Return when `tick` and `settle` are due if nothing happens, on the monotonic clock."""
@@ -157,6 +176,9 @@ class Cluster:
             return
         self.actors.job_finished(job_id, out)
         self.packages.trim(out)
+        for record in self.groups.table.of_job(job_id):
+            if self._ends_with_its_owner(record):
+                self._ownerless.add(record.group_id)
         for node in self.view:
             ended = gcs_pb2.JobEnded(job_id=job_id, reason=reason)
             out.send(node.node_id, gcs_pb2.NodeDown(job_ended=ended))
@@ -166,6 +188,26 @@ class Cluster:
         reply = self.kv.put(request, out)
         self.packages.stored(request.namespace, out)
         return reply
+
+    def create_groups(
+        self, request: gcs_pb2.CreatePlacementGroupsRequest, out: Effects
+    ) -> gcs_pb2.CreatePlacementGroupsReply:
+        """Create placement groups, after others were removed.
+
+        Raises:
+            RequestError: a spec is malformed; then none was created.
+        """
+        for group_id in request.remove_first:
+            self._remove_group(group_id, REMOVED_BY_USER, out)
+        return self.group_requests.create(request, out)
+
+    def remove_groups(
+        self, request: gcs_pb2.RemovePlacementGroupsRequest, out: Effects
+    ) -> gcs_pb2.RemovePlacementGroupsReply:
+        """Remove placement groups and end their actors; raylets end what else uses them."""
+        for group_id in request.placement_group_ids:
+            self._remove_group(group_id, REMOVED_BY_USER, out)
+        return gcs_pb2.RemovePlacementGroupsReply()
 
     def info(self) -> gcs_pb2.ClusterInfo:
         """Return what identifies this cluster and its GCS."""
@@ -195,7 +237,35 @@ class Cluster:
         why = record.proto.death_message if record is not None else "forgotten"
         for job_id in self.jobs.of_node(node_id):
             self.finish_job(job_id, f"the node of its driver died: {why}", out)
+        self.groups.node_died(node_id, out)
         self.actors.node_died(node_id, why, out)
+
+    def _remove_group(self, group_id: bytes, why: str, out: Effects) -> None:
+        record = self.groups.table.get(group_id)
+        if record is not None and self.groups.remove(record, why, out):
+            self._ownerless.discard(group_id)
+            self.actors.group_removed(group_id, why, out)
+
+    def _ends_with_its_owner(self, record: GroupRecord) -> bool:
+        """Whether the job of a group that is not detached is over."""
+        spec = record.spec
+        return (
+            not spec.detached
+            and self.groups.exists(record.group_id)
+            and not self.jobs.is_running(spec.job_id)
+        )
+
+    def _end_ownerless(self, group_id: bytes, out: Effects) -> None:
+        """Remove a group whose job is over, unless the actor that created it lives on."""
+        record = self.groups.table.get(group_id)
+        if record is None:
+            self._ownerless.discard(group_id)
+        elif not self.actors.lives(record.spec.owner_actor_id):
+            self._remove_group(group_id, f"its job {record.spec.job_id.hex()} finished", out)
+
+    def _actor_in(self, worker_id: bytes) -> bytes:
+        actor = self.actors.table.in_process(worker_id)
+        return actor.actor_id if actor is not None else b""
 
     def _owner_problem(self, owner: common_pb2.ProcessAddress, job_id: bytes) -> str | None:
         if self.actors.is_process_dead(owner.worker_id) or self.nodes.is_dead(owner.node_id):
@@ -206,14 +276,22 @@ class Cluster:
 
     def _heartbeat(self, node_id: bytes, heartbeat: gcs_pb2.NodeHeartbeat, out: Effects) -> None:
         self.nodes.heartbeat(node_id, heartbeat)
+        self.groups.bundles.heartbeat(node_id)
 
     def _resources(self, node_id: bytes, update: gcs_pb2.ResourceUpdate, out: Effects) -> None:
         self.nodes.resources(node_id, update)
+        for usage in update.bundles:
+            check_resources(usage.available, "available resources of a bundle")
+        self.groups.bundles.report(node_id, update.bundles)
 
     def _actor_report(self, node_id: bytes, report: gcs_pb2.ActorReport, out: Effects) -> None:
         if report.event == gcs_pb2.ActorReport.ALIVE:
             check_id(report.address.worker_id, ids.WORKER_ID_BYTES, "address.worker_id of an actor report")
         self.actors.report(node_id, report, out)
+
+    def _bundle_answers(self, node_id: bytes, message: gcs_pb2.BundleAnswers, out: Effects) -> None:
+        for answer in message.answers:
+            self.groups.prepared(node_id, answer, out)
 
     def _task_events(self, node_id: bytes, batch: common_pb2.TaskEventBatch, out: Effects) -> None:
         self.task_events.add(batch)
@@ -239,6 +317,7 @@ UP_HANDLERS: dict[str, Callable[..., None]] = {
     "heartbeat": Cluster._heartbeat,
     "resources": Cluster._resources,
     "actor_report": Cluster._actor_report,
+    "bundle_answers": Cluster._bundle_answers,
     "task_events": Cluster._task_events,
     "job_ended": Cluster._job_ended,
     "process_died": Cluster._process_died,

@@ -6,7 +6,7 @@ crash could take back.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from aktis._proto import gcs_pb2
 
@@ -16,11 +16,13 @@ ACTORS_CHANNEL = "actors"
 NODES_CHANNEL = "nodes"
 JOBS_CHANNEL = "jobs"
 ERRORS_CHANNEL = "errors"
-CHANNELS = (ACTORS_CHANNEL, NODES_CHANNEL, JOBS_CHANNEL, ERRORS_CHANNEL)
+PLACEMENT_GROUPS_CHANNEL = "placement_groups"
+CHANNELS = (ACTORS_CHANNEL, NODES_CHANNEL, JOBS_CHANNEL, ERRORS_CHANNEL, PLACEMENT_GROUPS_CHANNEL)
+SHARED_MESSAGE_ITEMS = 256
+"""Of what travels in one message at most, so that messages stay small."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """One line of the log: an event's name and its fields."""
 
     level: Literal["debug", "info", "warning"]
@@ -41,6 +43,8 @@ class Effects:
     refusals: list[tuple[bytes, gcs_pb2.NodeRefused]] = field(default_factory=list)
     """Nodes whose stream is to be closed, and why."""
     notes: list[Note] = field(default_factory=list)
+    _open_orders: dict[bytes, gcs_pb2.NodeDown] = field(default_factory=dict)
+    """By node, where its latest message is about bundles."""
 
     def write(self, table: Table, key: bytes, value: bytes | None) -> None:
         """Store ``value`` under ``key``, or delete the key."""
@@ -48,11 +52,29 @@ class Effects:
 
     def send(self, node_id: bytes, message: gcs_pb2.NodeDown) -> None:
         """Send to the raylet of a node."""
+        self._open_orders.pop(node_id, None)
         self.messages.append((node_id, message))
+
+    def order(self, node_id: bytes) -> gcs_pb2.BundleOrder:
+        """Send an order about bundles, which the caller fills in; those due at one time share a message."""
+        message = self._open_orders.get(node_id)
+        if message is None or len(message.bundle_orders.orders) >= SHARED_MESSAGE_ITEMS:
+            message = gcs_pb2.NodeDown()
+            self.send(node_id, message)
+            self._open_orders[node_id] = message
+        return message.bundle_orders.orders.add()
 
     def publish(self, publication: gcs_pb2.Publication) -> None:
         """Publish on the channel that the publication names."""
         self.publications.append(publication)
+
+    def group_news(self) -> gcs_pb2.PlacementGroup:
+        """Publish news of a placement group, which the caller fills in; it shares a publication as above."""
+        last = self.publications[-1] if self.publications else None
+        if last is None or not 0 < len(last.placement_groups.groups) < SHARED_MESSAGE_ITEMS:
+            last = gcs_pb2.Publication(channel=PLACEMENT_GROUPS_CHANNEL)
+            self.publications.append(last)
+        return last.placement_groups.groups.add()
 
     def refuse(self, node_id: bytes, code: "gcs_pb2.NodeRefused.Code.ValueType", reason: str) -> None:
         """End the stream of a node with a reason."""

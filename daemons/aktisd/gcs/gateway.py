@@ -44,7 +44,7 @@ class Gateway:
         self.cluster = cluster
         self._writer = writer
         self._clock = clock
-        self._log = log
+        self._log = log.bind()  # once: the lazy logger would bind itself anew for every note
         self._loop = asyncio.get_running_loop()
         self.outbox = Outbox(writer, cluster.limits.unwritten_bytes, self._settle, self._release)
         # A registered session counts at once for what comes from it, but nothing is sent to it before its

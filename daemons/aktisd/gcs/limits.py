@@ -22,6 +22,12 @@ class Limits:
     dead_processes: int = 10_000
     """How many of those that ended are remembered, the oldest are forgotten."""
 
+    placement_groups: int = 100_000
+    groups_per_request: int = 1_000
+    bundles_per_group: int = 10_000
+    removed_groups: int = 1_000
+    """How many of those that were removed are remembered, the oldest are forgotten."""
+
     actors: int = 200_000
     actors_per_request: int = 20_000
     actor_opaque_bytes: int = 16 * MIB

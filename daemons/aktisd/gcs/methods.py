@@ -62,6 +62,22 @@ METHODS: dict[str, Method] = {
     "KillActor": Method(
         gcs_pb2.KillActorRequest, lambda cluster, request, out: cluster.actor_requests.kill(request, out)
     ),
+    "CreatePlacementGroups": Method(
+        gcs_pb2.CreatePlacementGroupsRequest,
+        lambda cluster, request, out: cluster.create_groups(request, out),
+    ),
+    "RemovePlacementGroups": Method(
+        gcs_pb2.RemovePlacementGroupsRequest,
+        lambda cluster, request, out: cluster.remove_groups(request, out),
+    ),
+    "GetPlacementGroup": Method(
+        gcs_pb2.GetPlacementGroupRequest,
+        lambda cluster, request, out: cluster.group_requests.get(request),
+    ),
+    "ListPlacementGroups": Method(
+        gcs_pb2.ListPlacementGroupsRequest,
+        lambda cluster, request, out: cluster.group_requests.list(request),
+    ),
     "ListTaskEvents": Method(
         gcs_pb2.ListTaskEventsRequest, lambda cluster, request, out: cluster.task_events.list(request)
     ),

@@ -7,6 +7,8 @@ from prometheus_client.registry import Collector
 
 from aktisd.gcs.actors.record import TRANSITIONS, State
 from aktisd.gcs.gateway import Gateway
+from aktisd.gcs.placement_groups.record import STATE_NAMES
+from aktisd.gcs.placement_groups.record import TRANSITIONS as GROUP_TRANSITIONS
 from aktisd.gcs.storage.writer import StorageWriter
 
 
@@ -21,6 +23,7 @@ class GcsCollector(Collector):
         """Yield all metrics."""
         yield from self._nodes_and_jobs()
         yield from self._actors()
+        yield from self._groups()
         yield from self._kv_and_events()
         yield from self._traffic()
         yield from self._storage()
@@ -41,6 +44,18 @@ class GcsCollector(Collector):
         )
         yield _gauge("actors_waiting", "Actors that wait for a node now.", actors.pending())
         yield _changes("actor", actors.transitions)
+
+    def _groups(self) -> Iterator[Metric]:
+        groups = self._gateway.cluster.groups
+        counts = {STATE_NAMES[state]: groups.table.counts[state] for state in GROUP_TRANSITIONS}
+        yield _gauges(
+            "placement_groups",
+            "Placement groups by state; of the removed ones those that are remembered.",
+            "state",
+            counts,
+        )
+        yield _gauge("placement_groups_waiting", "Placement groups that wait for room now.", groups.pending())
+        yield _changes("placement_group", groups.transitions)
 
     def _kv_and_events(self) -> Iterator[Metric]:
         cluster = self._gateway.cluster

@@ -31,6 +31,17 @@ class NodeResources:
     actors: int = 0
     full: bool = False
     """The raylet refused a start since its last report."""
+    asked: bool = False
+    """It was told since its last report that somebody waits for room."""
+    bundle: int = -1
+    """Which bundle of a placement group this is; -1: a node."""
+
+    def free(self) -> ResourceSet:
+        """Return what is neither used nor promised; nothing when the raylet refused."""
+        if self.full:
+            return EMPTY
+        taken = self.promised + self.unreported
+        return self.available - (taken - taken.missing(self.available)) if taken else self.available
 
     def has_room(self, demand: ResourceSet) -> bool:
         """Say whether the demand fits beside what is promised."""
@@ -54,9 +65,13 @@ class ResourceView:
         """Return a node, ``None`` when it is not connected."""
         return self._nodes.get(node_id)
 
-    def add(self, node: NodeResources) -> None:
-        """Enter a node that has connected; a newer entry replaces an older one with its promises."""
-        self._nodes[node.node_id] = node
+    def add(self, node: NodeResources, key: bytes = b"") -> None:
+        """Enter a node that has connected; a newer entry replaces an older one with its promises.
+
+        Args:
+            key: by what the other methods name it, if not by its id.
+        """
+        self._nodes[key or node.node_id] = node
         self.version += 1
 
     def remove(self, node_id: bytes) -> None:
@@ -70,15 +85,17 @@ class ResourceView:
         if node is not None:
             node.total, node.available = total, available
             node.reports += 1
-            node.full, node.unreported = False, EMPTY
+            node.full, node.asked, node.unreported = False, False, EMPTY
             self.version += 1
 
     def heartbeat(self, node_id: bytes) -> None:
         """Trust the last report again: by now the raylet would have sent another one."""
         node = self._nodes.get(node_id)
-        if node is not None and (node.full or node.unreported):
-            node.full, node.unreported = False, EMPTY
-            self.version += 1
+        if node is not None:
+            node.asked = False
+            if node.full or node.unreported:
+                node.full, node.unreported = False, EMPTY
+                self.version += 1
 
     def promise(self, node_id: bytes, demand: ResourceSet) -> int:
         """Count an actor that is about to start; return the number of reports so far, for `settle`."""
@@ -104,6 +121,28 @@ class ResourceView:
             node.unreported += demand
         else:
             self.version += bool(demand)
+
+    def reserve(self, node: NodeResources, demand: ResourceSet) -> None:
+        """Count bundles that a raylet is asked to prepare."""
+        node.promised += demand
+
+    def reserved(self, node: NodeResources, demand: ResourceSet, *, held: bool) -> None:
+        """End `reserve`: the raylet holds them, and says so before any report in which they are; or does not.
+
+        ``node`` may have been replaced by a newer entry, which then knows by itself.
+        """
+        node.promised -= demand
+        if held:
+            node.unreported += demand
+        else:
+            self.version += 1
+
+    def ask_for_room(self) -> list[bytes]:
+        """Return the nodes that have not been told since their last report that somebody waits for room."""
+        nodes = [node for node in self if not node.asked]
+        for node in nodes:
+            node.asked = True
+        return [node.node_id for node in nodes]
 
     def occupy(self, node_id: bytes) -> None:
         """Count an actor that runs there."""

@@ -6,10 +6,12 @@ process can never share a device with its successor.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aktis._proto import gcs_pb2
 
+from aktisd.raylet.bundles import BundleTable
 from aktisd.raylet.causes import Cause, Kind, cause
 from aktisd.raylet.environments.machine import Environments
 from aktisd.raylet.history import History
@@ -35,9 +37,15 @@ class ActorTable:
     """See the module."""
 
     def __init__(
-        self, ledger: Ledger, pool: WorkerPool, environments: Environments, outbox: list[Instruction]
+        self,
+        ledger: Ledger,
+        bundles: BundleTable,
+        pool: WorkerPool,
+        environments: Environments,
+        outbox: list[Instruction],
     ) -> None:
         self._ledger = ledger
+        self._bundles = bundles
         self._pool = pool
         self._environments = environments
         self._outbox = outbox
@@ -74,14 +82,19 @@ class ActorTable:
                 return
             self._end(known, cause(Kind.KILLED, "replaced by a newer incarnation"), now, force=True)
             self._running.pop(actor_id, None)
-        allocation = self._ledger.allocate(dict(event.spec.resources.amounts))
+        amounts = dict(event.spec.resources.amounts)
+        ledgers = self._ledgers(event)
+        allocation = next((a for ledger in ledgers if (a := ledger.allocate(amounts)) is not None), None)
         if allocation is None:
-            lacking = self._ledger.lacking_now(event.spec.resources.amounts)
+            lacking = {name for ledger in ledgers for name in ledger.lacking_now(amounts)}
+            why = (
+                f"the node has too little {', '.join(sorted(lacking))} free" if ledgers else "no such bundle"
+            )
             self._report(
                 event.spec.actor_id,
                 event.incarnation,
                 Report.NO_ROOM,
-                why=cause(Kind.UNSCHEDULABLE, f"the node has too little {', '.join(sorted(lacking))} free"),
+                why=cause(Kind.UNSCHEDULABLE, why),
             )
             return
         actor = self._waiting[actor_id] = LocalActor(event.spec, event.incarnation, allocation)
@@ -89,6 +102,16 @@ class ActorTable:
         self._lines.setdefault(environment, {})[actor_id] = actor
         self._environments.want(environment, event.spec.job_id, now)
         self._history.add(actor_id, now, f"wanted, incarnation {event.incarnation}")
+
+    def _ledgers(self, event: ActorWanted) -> list[Ledger]:
+        group = event.spec.strategy.placement_group_id
+        return self._bundles.ledgers(group, event.bundle_index) if group else [self._ledger]
+
+    def bundles_gone(self, used: Sequence[Allocation], why: Cause, now: float) -> None:
+        """Actors that hold some of this and still wait for a process are dropped."""
+        for actor in list(self._waiting.values()):
+            if any(actor.allocation is allocation for allocation in used):
+                self._drop_waiting(actor, why, now)
 
     def place(self, now: float) -> None:
         """Give fresh workers to actors that wait, of each environment in the order in which they came."""
@@ -156,7 +179,7 @@ class ActorTable:
         if actor is None:
             return
         actor_id = actor.spec.actor_id
-        self._ledger.release(actor.allocation)
+        actor.allocation.home.release(actor.allocation)
         worker.allocation = None
         if self._running.get(actor_id) is actor:
             del self._running[actor_id]
@@ -211,7 +234,7 @@ class ActorTable:
 
     def _drop_waiting(self, actor: LocalActor, why: Cause, now: float) -> None:
         self._leave_line(actor)
-        self._ledger.release(actor.allocation)
+        actor.allocation.home.release(actor.allocation)
         self._report(actor.spec.actor_id, actor.incarnation, Report.DIED, why=why)
         self._history.add(actor.spec.actor_id, now, f"dropped before it had a process: {why.message}")
 

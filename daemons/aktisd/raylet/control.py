@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from aktisd.raylet import messages as events
 from aktisd.raylet.causes import Cause
+from aktisd.raylet.eligibility import Eligibility
 from aktisd.raylet.event_collection import EventCollection
 from aktisd.raylet.resources import check_request
 
@@ -108,8 +109,9 @@ class ControlOwner(Protocol):
     def job_of(self, worker_id: bytes) -> bytes:
         """The job that a worker serves now; empty for none."""
 
-    def label_mismatch(self, selector: dict[str, str]) -> str:
-        """What of a label selector this node does not satisfy; empty when it does."""
+    @property
+    def eligibility(self) -> Eligibility:
+        """Decides which requests this node may serve at all."""
 
     def template_connected(self, session: Session) -> bool:
         """A template says hello; False when it is not ours."""
@@ -374,9 +376,12 @@ class Control:
             problem = f"more than {MAX_CLASSES} scheduling classes"
         if problem is not None:
             raise RequestError(f"lease request for {message.function_name[:200]}: {problem}")
-        if message.label_selector and (lacking := self._owner.label_mismatch(dict(message.label_selector))):
+        if message.wanted and (objection := self._owner.eligibility.objection(message)) is not None:
             pending = raylet_pb2.LeasesPending(
-                class_key=message.class_key, infeasible=True, explanation=lacking
+                class_key=message.class_key,
+                infeasible=True,
+                explanation=objection.reason,
+                unschedulable=objection.final,
             )
             session.send_message(Reply(leases_pending=pending))
             return
@@ -391,6 +396,8 @@ class Control:
                 message.backlog,
                 environment=_environment(message.runtime_env_hash),
                 priority=message.priority,
+                group=message.strategy.placement_group_id,
+                bundle_index=message.strategy.bundle_index,
             )
         )
 

@@ -4,7 +4,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from aktisd.raylet.messages import GrantedLease
-from aktisd.raylet.resources import Amounts, Headroom
+from aktisd.raylet.resources import Amounts, Headroom, Ledger
 from aktisd.raylet.workers import Worker
 
 DemandKey = tuple[bytes, int]
@@ -21,9 +21,12 @@ class Demand:
     name: str
     wanted: int
     backlog: int
+    group: bytes = b""
+    """The placement group that it draws from; empty: none."""
+    bundle_index: int = -1
     held: int = 0
     told_at: int | None = None
-    """Version of the node's totals for which the client was told why it waits."""
+    """Version of the node's totals, or of the group's bundles, for which the client was told why it waits."""
     infeasible: bool = False
     passed_over: int = 0
     """Grants made to others while it did not fit."""
@@ -48,6 +51,8 @@ class Lease:
     granted_at: float
     depth: int = 0
     """How many tasks the one that runs on it is nested in."""
+    reserved: bool = False
+    """It draws from a placement group: no other job could have what it holds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +71,9 @@ class JobQueue:
 
     waiting: dict[DemandKey, Demand] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
+    """Without what is reserved by placement groups anyway."""
     leases: int = 0
+    reserved_leases: int = 0
     served: int = 0
     """Number of the grant that served it last."""
 
@@ -91,7 +98,8 @@ class Turn:
 class Round:
     """The scratch pad of one dispatch."""
 
-    headroom: Headroom
+    headrooms: dict[int, Headroom] = field(default_factory=dict)
+    """By the identity of the ledger."""
     starts: Counter[str] = field(default_factory=Counter)
     """Workers that are to be started, by template."""
     turns: dict[bytes, Turn] = field(default_factory=dict)
@@ -99,6 +107,13 @@ class Round:
     reserved: dict[DemandKey, int] = field(default_factory=dict)
     unfit: dict[DemandKey, Demand] = field(default_factory=dict)
     workerless: dict[DemandKey, Demand] = field(default_factory=dict)
+
+    def headroom(self, ledger: Ledger) -> Headroom:
+        """The scratch copy of a ledger."""
+        room = self.headrooms.get(id(ledger))
+        if room is None:
+            room = self.headrooms[id(ledger)] = ledger.headroom()
+        return room
 
     def left(self, demand: Demand) -> int:
         """How many leases of the demand are neither granted nor waiting for a worker that starts."""

@@ -14,6 +14,9 @@ from aktisd.raylet.resources import CPU, GPU, UNIT
 MEMORY_SHARE = 0.7
 """Of the node's memory, what tasks may reserve through ``memory=``; the rest is for the system."""
 
+ACCELERATOR_TYPE = "accelerator_type:"
+"""Begins the name of the resource that says what the GPUs are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -22,6 +25,8 @@ class Machine:
     cpus: int
     memory_bytes: int
     gpus: int
+    gpu_type: str = ""
+    """Short name of its GPUs' model, as "A100"; empty when there is none or it is not known."""
 
 
 def cpus_within(affinity: int, cpu_max: str | None) -> int:
@@ -59,6 +64,17 @@ def gpus_visible(cuda_visible_devices: str | None, device_names: list[str]) -> i
     return count
 
 
+def gpu_type_of(information: str) -> str:
+    """Short name of the model in what the driver says of a GPU (``/proc/driver/nvidia/gpus/*/information``).
+
+    >>> gpu_type_of("Model: \\t\\t NVIDIA A100-SXM4-40GB\\nIRQ: 33"), gpu_type_of("Model: Tesla T4")
+    ('A100', 'T4')
+    """
+    model = re.search(r"^Model:\s*(.*)$", information, re.MULTILINE)
+    named = re.search(r"\b([A-Z]+\d+\w*)\b", model[1]) if model else None
+    return named[1] if named else ""
+
+
 def _read(path: str) -> str | None:
     try:
         return Path(path).read_text()
@@ -73,10 +89,12 @@ def _cgroup_file(name: str) -> str | None:
 
 def detect(environ: Mapping[str, str] = os.environ) -> Machine:
     """Look at this machine."""
+    described = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     return Machine(
         cpus=cpus_within(len(os.sched_getaffinity(0)), _cgroup_file("cpu.max")),
         memory_bytes=memory_within(_read("/proc/meminfo") or "", _cgroup_file("memory.max")),
         gpus=gpus_visible(environ.get("CUDA_VISIBLE_DEVICES"), os.listdir("/dev")),
+        gpu_type=next(filter(None, (gpu_type_of(_read(str(path)) or "") for path in described)), ""),
     )
 
 
@@ -93,8 +111,10 @@ def node_totals(
     amounts: dict[str, float] = {
         CPU: machine.cpus if num_cpus is None else num_cpus,
         GPU: machine.gpus if num_gpus is None else num_gpus,
-        **custom,
     }
+    if machine.gpu_type and amounts[GPU]:
+        amounts[ACCELERATOR_TYPE + machine.gpu_type] = 1
+    amounts |= custom
     totals = {name: round(amount * UNIT) for name, amount in amounts.items()}
     totals["memory"] = memory * UNIT
     return {name: amount for name, amount in totals.items() if amount > 0 or name == CPU}

@@ -2,8 +2,7 @@
 
 States: CONNECTING (dialling, or pausing before it does) -> REGISTERING (NodeRegister sent) -> UP ->
 CONNECTING ... -> CLOSED. While it is not UP, calls of workers wait in the relay table and reports in a
-bounded queue; resource views and task events are merged, so that a burst costs few messages however long
-the GCS was away.
+bounded queue; task events are merged, so that a burst costs few messages however long the GCS was away.
 """
 
 import asyncio
@@ -47,6 +46,7 @@ TRANSITIONS: Final = {
 
 
 _RECONNECT: Final = frozenset({gcs_pb2.NodeRefused.OVERLOADED, gcs_pb2.NodeRefused.CODE_UNSPECIFIED})
+_MADE_ANEW: Final = frozenset({"relay", "heartbeat", "resources"})
 _MUST_ARRIVE: Final = frozenset({gcs_pb2.ActorReport.DIED, gcs_pb2.ActorReport.NO_ROOM})
 
 
@@ -89,7 +89,6 @@ class GcsStream:
         self._loop = asyncio.get_running_loop()
         self._log = get_logger()
         self._queue: deque[gcs_pb2.NodeUp] = deque()
-        self._resources: gcs_pb2.ResourceUpdate | None = None
         self._events: list[common_pb2.TaskEvent] = []
         self._events_dropped = 0
         self._wake = asyncio.Event()
@@ -121,9 +120,12 @@ class GcsStream:
         self._wake.set()
 
     def send_resources(self, update: gcs_pb2.ResourceUpdate) -> None:
-        """Replace the resource view that is to be sent."""
-        self._resources = update
-        self._wake.set()
+        """Send the resource view after what was reported before, so that it can be told what it contains.
+
+        While there is no stream it is dropped: the registration says what the node has.
+        """
+        if self.state is StreamState.UP:
+            self.send(gcs_pb2.NodeUp(resources=update))
 
     def add_task_events(self, batch: common_pb2.TaskEventBatch) -> None:
         """Merge task events into the next message; beyond the bound they are counted and dropped."""
@@ -202,8 +204,8 @@ class GcsStream:
             await channel.close()
             if was_up:
                 self._relay.disconnected()
-                # Calls are sent again from the table, heartbeats are made anew.
-                kept = (m for m in self._queue if m.WhichOneof("body") not in ("relay", "heartbeat"))
+                # Calls are sent again from the table, heartbeats and views are made anew.
+                kept = (m for m in self._queue if m.WhichOneof("body") not in _MADE_ANEW)
                 self._queue = deque(kept)
             if self.state is not StreamState.CONNECTING:
                 self._move(StreamState.CONNECTING)
@@ -281,9 +283,6 @@ class GcsStream:
                 await self._write_batch(stream)
                 # Before what was queued meanwhile: a call that lists events finds those that came before it.
                 await self._write_events(stream)
-            if self._resources is not None:
-                update, self._resources = self._resources, None
-                await stream.write(gcs_pb2.NodeUp(resources=update))
             if not self._wake.is_set():
                 self._drained.set()
                 await self._wake.wait()

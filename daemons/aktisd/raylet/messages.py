@@ -45,10 +45,13 @@ class LeasesRequested:
     job_id: bytes
     name: str
     backlog: int = 0
-    labels: Mapping[str, str] | None = None
     environment: str = ""
     """Hash of the runtime environment; empty for none."""
     priority: int = 0
+    group: bytes = b""
+    """The placement group out of whose reservation they come; empty: what the node has besides."""
+    bundle_index: int = -1
+    """Of the group; -1: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,8 @@ class ActorWanted:
 
     spec: gcs_pb2.ActorSpec
     incarnation: int
+    bundle_index: int = -1
+    """Of its placement group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +191,37 @@ class ActorReady:
     incarnation: int
     failed: bool
     cause: common_pb2.DeathCause
+
+
+@dataclass(frozen=True, slots=True)
+class BundlesWanted:
+    """The GCS wants bundles of a placement group reserved here, all or none."""
+
+    group: bytes
+    attempt: int
+    bundles: Mapping[int, Amounts]
+
+
+@dataclass(frozen=True, slots=True)
+class BundlesCommitted:
+    """The placement group exists: its bundles may be used."""
+
+    group: bytes
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class BundlesUnwanted:
+    """The bundles of an attempt (0: of all) go back; who uses them ends."""
+
+    group: bytes
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomWanted:
+    """Others than tasks of this node wait for resources that idle leases hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +254,10 @@ Event = (
     | ActorWanted
     | ActorUnwanted
     | ActorReady
+    | BundlesWanted
+    | BundlesCommitted
+    | BundlesUnwanted
+    | RoomWanted
     | TotalChanged
     | EnvironmentWanted
     | EnvironmentDescribed
@@ -331,6 +371,18 @@ class ReportActor:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportBundles:
+    """Tell the GCS whether bundles are reserved."""
+
+    answers: gcs_pb2.BundleAnswers
+
+
+@dataclass(frozen=True, slots=True)
+class ReportResources:
+    """Tell the GCS at once what is free: it waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessEnded:
     """A registered process is gone for good: free what it owned, remember why it died."""
 
@@ -386,6 +438,8 @@ Instruction = (
     | AskReclaim
     | RunActor
     | ReportActor
+    | ReportBundles
+    | ReportResources
     | ProcessEnded
     | TellFailed
     | FetchEnvironment

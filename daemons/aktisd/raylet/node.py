@@ -8,6 +8,7 @@ messages and signals into events and carries instructions out; it holds no polic
 from collections.abc import Callable
 
 from aktisd.raylet.actors import ActorTable
+from aktisd.raylet.bundles import BundleTable
 from aktisd.raylet.causes import Cause, Kind, cause, resolve
 from aktisd.raylet.environments.machine import EnvironmentLimits, Environments
 from aktisd.raylet.messages import (
@@ -15,6 +16,9 @@ from aktisd.raylet.messages import (
     ActorUnwanted,
     ActorWanted,
     BlockedChanged,
+    BundlesCommitted,
+    BundlesUnwanted,
+    BundlesWanted,
     ClientGone,
     DriverJoined,
     EnvironmentDescribed,
@@ -29,6 +33,8 @@ from aktisd.raylet.messages import (
     LeasesRequested,
     LeasesReturned,
     ProcessEnded,
+    ReportResources,
+    RoomWanted,
     TemplateLost,
     Tick,
     TotalChanged,
@@ -56,9 +62,12 @@ class NodeLogic:
         self._outbox: list[Instruction] = []
         self.environments = Environments(environment_limits or EnvironmentLimits(), self._outbox)
         self.ledger = Ledger(total)
+        self.bundles = BundleTable(self.ledger, self._outbox)
         self.pool = WorkerPool(limits, self._outbox, new_token)
-        self.scheduler = Scheduler(self.ledger, self.pool, self.environments, self._outbox, node_name)
-        self.actors = ActorTable(self.ledger, self.pool, self.environments, self._outbox)
+        self.scheduler = Scheduler(
+            self.ledger, self.bundles, self.pool, self.environments, self._outbox, node_name
+        )
+        self.actors = ActorTable(self.ledger, self.bundles, self.pool, self.environments, self._outbox)
         self._drivers: dict[bytes, bytes] = {}
         self._handlers: dict[type, Callable[..., None]] = {
             DriverJoined: self._driver_joined,
@@ -77,6 +86,10 @@ class NodeLogic:
             ActorWanted: self.actors.wanted,
             ActorUnwanted: self.actors.unwanted,
             ActorReady: self.actors.ready,
+            BundlesWanted: self.bundles.prepare,
+            BundlesCommitted: self.bundles.commit,
+            BundlesUnwanted: self._bundles_unwanted,
+            RoomWanted: self.scheduler.room_wanted,
             TotalChanged: self._total_changed,
             EnvironmentWanted: lambda e, now: self.environments.want(e.name, e.job_id, now),
             EnvironmentDescribed: lambda e, now: self.environments.described(e.name, e.environment, now),
@@ -85,9 +98,10 @@ class NodeLogic:
             Tick: self._tick,
         }
 
-    def handle(self, event: Event, now: float) -> list[Instruction]:
-        """Take one event in; what has to be done now comes out, in order."""
-        self._handlers[type(event)](event, now)
+    def handle(self, *events: Event, now: float) -> list[Instruction]:
+        """Take events in that came together; what has to be done now comes out, in order."""
+        for event in events:
+            self._handlers[type(event)](event, now)
         self._settle(now)
         instructions = self._outbox[:]
         self._outbox.clear()
@@ -114,6 +128,7 @@ class NodeLogic:
     def validate(self) -> None:
         """Check every part and that resources are held exactly by leases and actors."""
         self.ledger.validate()
+        self.bundles.validate()
         self.pool.validate()
         self.scheduler.validate()
         self.actors.validate()
@@ -201,10 +216,25 @@ class NodeLogic:
         if worker is None or worker.allocation is None or worker.blocked == event.blocked:
             return
         if event.blocked:
-            self.ledger.lend_cpu(worker.allocation)
+            worker.allocation.home.lend_cpu(worker.allocation)
         else:
-            self.ledger.take_cpu_back(worker.allocation)
+            worker.allocation.home.take_cpu_back(worker.allocation)
         self.pool.set_blocked(worker, event.blocked)
+
+    # ---- placement groups ----
+
+    def _bundles_unwanted(self, event: BundlesUnwanted, now: float) -> None:
+        """The reservation goes at once; who uses it is killed, and keeps what it holds until it is dead."""
+        used = self.bundles.give_back(event.group, event.attempt)
+        if used:
+            reason = event.reason or "it was removed"
+            why = cause(Kind.PLACEMENT_GROUP_REMOVED, f"placement group {event.group.hex()}: {reason}")
+            held = {id(allocation) for allocation in used}
+            self.actors.bundles_gone(used, why, now)
+            for worker in self.pool:
+                if id(worker.allocation) in held:
+                    self.pool.end(worker, why, now, force=True)
+        self._outbox.append(ReportResources())
 
     # ---- processes ----
 

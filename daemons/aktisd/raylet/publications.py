@@ -11,7 +11,7 @@ from typing import Final
 
 from aktis._proto import gcs_pb2
 
-CHANNELS: Final = frozenset({"actors", "nodes", "jobs", "errors"})
+CHANNELS: Final = frozenset({"actors", "nodes", "jobs", "errors", "placement_groups"})
 RING_SIZE: Final = 1_000
 
 Deliver = Callable[[gcs_pb2.Publication], None]

@@ -23,6 +23,7 @@ from aktisd.raylet import processes as proc
 from aktisd.raylet.causes import STDERR_TAIL_BYTES, Cause, Kind, cause, observed
 from aktisd.raylet.control import Control, Reply, Session
 from aktisd.raylet.deaths import DeathTable
+from aktisd.raylet.eligibility import Eligibility
 from aktisd.raylet.environments.host import LABEL, EnvironmentHost, LogFiles
 from aktisd.raylet.gcs_stream import GcsStream
 from aktisd.raylet.log_lines import LineSource
@@ -30,6 +31,7 @@ from aktisd.raylet.node import NodeLogic
 from aktisd.raylet.oom import OomCounter
 from aktisd.raylet.owner_frees import OwnerFrees
 from aktisd.raylet.publications import Fanout
+from aktisd.raylet.reporting import ResourceReporter
 from aktisd.raylet.resources import UNIT, Amounts
 from aktisd.raylet.settings import NodeSettings
 from aktisd.raylet.store_capacity import StoreCapacity
@@ -44,6 +46,18 @@ GRACEFUL_LIMIT_S: Final = 30.0
 FAREWELL_LIMIT_S: Final = 0.5
 LOG_FILES_KEPT: Final = 1_000
 """Files of dead workers that wrote something."""
+
+
+BUNDLE_EVENTS: Final[dict[str, Callable[[Any], m.Event]]] = {
+    "prepare": lambda order: m.BundlesWanted(
+        order.placement_group_id,
+        order.attempt,
+        {item.index: dict(item.resources.amounts) for item in order.bundles},
+    ),
+    "commit": lambda order: m.BundlesCommitted(order.placement_group_id, order.attempt),
+    "give_back": lambda order: m.BundlesUnwanted(order.placement_group_id, order.attempt, order.reason),
+}
+"""What the GCS orders about the bundles of placement groups."""
 
 
 class Raylet:
@@ -84,9 +98,10 @@ class Raylet:
         self._doomed: set[int] = set()
         self._oom = OomCounter()
         self._tick: asyncio.TimerHandle | None = None
-        self._report_timer: asyncio.TimerHandle | None = None
-        self._reported: bytes = b""
-        self._report_version = 0
+        self._reporter = ResourceReporter(
+            self._resources, lambda update: self.gcs.send_resources(update), config.resource_report_ms / 1000
+        )
+        self.eligibility = Eligibility(settings.node_id, settings.name, settings.labels, self.logic.ledger)
         self._cluster_id = b""
         self.granted_total = 0
         self.deaths_total: Counter[str] = Counter()
@@ -100,6 +115,8 @@ class Raylet:
             m.AskReclaim: self._ask_reclaim,
             m.RunActor: self._run_actor,
             m.ReportActor: lambda i: self.gcs.send(gcs_pb2.NodeUp(actor_report=i.report)),
+            m.ReportBundles: lambda i: self.gcs.send(gcs_pb2.NodeUp(bundle_answers=i.answers)),
+            m.ReportResources: lambda i: self._reporter.wanted(),
             m.ProcessEnded: self._forget_process,
             m.TellFailed: self._tell_failed,
             m.FetchEnvironment: lambda i: self.environments.fetch(i.name),
@@ -125,9 +142,9 @@ class Raylet:
         """End every process of this node: politely, then by force. Nothing is left."""
         self.templates.stop()
         self.environments.stop()
-        for timer in (self._tick, self._report_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._tick is not None:
+            self._tick.cancel()
+        self._reporter.stop()
         why = cause(Kind.NODE_DIED, "the raylet of its node was stopped")
         # Instructions are not carried out one by one: every process gets SIGTERM at once.
         self.logic.close(why, self._loop.time())
@@ -155,17 +172,15 @@ class Raylet:
             self._log.warning("farewell_not_sent")
         self._output.close()
 
-    def submit(self, event: m.Event) -> None:
-        """Take an event into the node's logic and carry out what follows."""
-        self._perform(self.logic.handle(event, self._loop.time()))
+    def submit(self, *events: m.Event) -> None:
+        """Take events that came together into the node's logic and carry out what follows."""
+        self._perform(self.logic.handle(*events, now=self._loop.time()))
 
     def _perform(self, instructions: list[m.Instruction]) -> None:
         for instruction in instructions:
             self._performers[type(instruction)](instruction)
         self._arm_tick()
-        if self._report_timer is None:
-            delay_s = self._context.config.raylet.resource_report_ms / 1000
-            self._report_timer = self._loop.call_later(delay_s, self._report_resources)
+        self._reporter.performed()
 
     def _arm_tick(self) -> None:
         due = self.logic.deadline()
@@ -332,7 +347,7 @@ class Raylet:
 
     def worker_joined(self, session: Session, event: m.WorkerJoined, request_id: int) -> None:
         """A worker registers; ValueError when it is not expected."""
-        instructions = self.logic.handle(event, self._loop.time())
+        instructions = self.logic.handle(event, now=self._loop.time())
         self.processes.watch(event.token, session.pid)
         registered = raylet_pb2.WorkerRegistered(node=self._facts())
         session.send_message(Reply(request_id=request_id, worker_registered=registered))
@@ -364,16 +379,6 @@ class Raylet:
         """The job that a worker serves now; empty for none."""
         worker = self.logic.pool.by_id(worker_id)
         return worker.job_id if worker is not None else b""
-
-    def label_mismatch(self, selector: dict[str, str]) -> str:
-        """What of a label selector this node does not satisfy; empty when it does."""
-        have = self._context.config.raylet.labels
-        wrong = [f"{k}={v}" for k, v in sorted(selector.items()) if have.get(k) != v]
-        return (
-            f"no node can ever serve it: node {self._settings.name} lacks labels {', '.join(wrong)}"
-            if wrong
-            else ""
-        )
 
     def gcs_call(
         self,
@@ -466,6 +471,7 @@ class Raylet:
             protocol_major=PROTOCOL_MAJOR,
             protocol_minor=PROTOCOL_MINOR,
             running_actors=self.logic.actors.reports(),
+            bundles=self.logic.bundles.reports(),
             live_jobs=self.logic.live_jobs(),
             subscriptions=self._fanout.subscriptions(),
             live_processes=gcs_pb2.ProcessList(worker_ids=self.control.worker_ids()),
@@ -474,16 +480,15 @@ class Raylet:
     def registered(self, reply: gcs_pb2.NodeRegistered) -> None:
         """The GCS knows this node."""
         self._cluster_id = reply.cluster_id
-        # A view from before the registration may be queued: it must not take back what that has said.
-        self._reported = b""
-        self._send_resources()
+        self._reporter.registered()
         self._log.info("registered_with_gcs", term=reply.term)
 
     def received(self, message: gcs_pb2.NodeDown) -> None:
         """Something for the node."""
         kind = message.WhichOneof("body")
         if kind == "start_actor":
-            self.submit(m.ActorWanted(message.start_actor.spec, message.start_actor.incarnation))
+            start = message.start_actor
+            self.submit(m.ActorWanted(start.spec, start.incarnation, start.bundle_index))
         elif kind == "stop_actor":
             stop = message.stop_actor
             self.submit(m.ActorUnwanted(stop.actor_id, stop.incarnation, stop.graceful, stop.cause))
@@ -491,6 +496,11 @@ class Raylet:
             self._fanout.publish(message.publication)
         elif kind == "job_ended":
             self.submit(m.JobOver(message.job_ended.job_id, message.job_ended.reason))
+        elif kind == "bundle_orders":
+            kinds = ((order, str(order.WhichOneof("order"))) for order in message.bundle_orders.orders)
+            self.submit(*(BUNDLE_EVENTS[what](getattr(order, what)) for order, what in kinds))
+        elif kind == "room_wanted":
+            self.submit(m.RoomWanted())
         else:
             self._log.warning("gcs_message_unknown", kind=str(kind))
 
@@ -508,7 +518,7 @@ class Raylet:
             state=gcs_pb2.Node.ALIVE,
             total=common_pb2.Resources(amounts=ledger.total),
             available=common_pb2.Resources(amounts=_positive(ledger.available)),
-            labels=self._context.config.raylet.labels,
+            labels=self._settings.labels,
             is_head=self._context.config.cluster.is_head,
             daemons=self._daemons(),
             start_time_unix_ms=self._settings.start_time_unix_ms,
@@ -539,24 +549,14 @@ class Raylet:
             if record is not None
         ]
 
-    def _report_resources(self) -> None:
-        """At most once per period, and only when the view has changed."""
-        self._report_timer = None
-        self._send_resources()
-
-    def _send_resources(self) -> None:
+    def _resources(self) -> gcs_pb2.ResourceUpdate:
         ledger = self.logic.ledger
-        update = gcs_pb2.ResourceUpdate(
+        return gcs_pb2.ResourceUpdate(
             total=common_pb2.Resources(amounts=ledger.total),
             available=common_pb2.Resources(amounts=_positive(ledger.available)),
             pending=self.pending(),
+            bundles=self.logic.bundles.usage(),
         )
-        encoded = update.SerializeToString(deterministic=True)
-        if encoded != self._reported:
-            self._reported = encoded
-            self._report_version += 1
-            update.version = self._report_version
-            self.gcs.send_resources(update)
 
 
 def _new_token() -> int:

@@ -29,6 +29,10 @@ IDEMPOTENT: Final[dict[str, bool]] = {
     "GetActor": True,
     "ListActors": True,
     "KillActor": True,
+    "CreatePlacementGroups": True,  # as actors
+    "RemovePlacementGroups": True,
+    "GetPlacementGroup": True,
+    "ListPlacementGroups": True,
     "ListTaskEvents": True,
 }
 """Every unary method of the service, and whether it may be sent again."""

@@ -7,6 +7,9 @@ instances.
 Lending: a worker that waits in ``get`` lends its CPU (only its CPU: memory and devices stay occupied by
 what it has loaded). When it goes on, it takes the CPU back at once whatever was granted meanwhile, so the
 CPU available can be negative for a while; nothing more is granted until it has healed.
+
+Ledgers nest: a bundle of a placement group is an allocation of the node's ledger and a ledger of its own for
+those who draw from it (``bundle_ledger``), with the very instances that the bundle was given.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,9 +18,15 @@ from dataclasses import dataclass, field
 UNIT = 10_000
 CPU = "CPU"
 GPU = "GPU"
+DEVICES = (GPU,)
+"""Resources that are made of instances."""
 
 Amounts = Mapping[str, int]
 """Resource name to amount in 1/10000; absent means zero, amounts are positive."""
+Outfit = tuple[object, ...]
+"""How many threads a process may use, and which devices it sees."""
+Instances = Mapping[str, Mapping[int, int]]
+"""Device resource to what there is of each instance, by its index."""
 
 
 def describe(amounts: Amounts) -> str:
@@ -41,6 +50,8 @@ class Allocation:
     """Resources held by one lease or actor. Compared by identity."""
 
     amounts: Amounts
+    home: "Ledger"
+    """Where it was taken from and goes back to."""
     shares: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """Device resource to (instance index, amount of it)."""
     lent_cpu: int = 0
@@ -49,19 +60,20 @@ class Allocation:
         """The instances granted, for the worker's environment."""
         return {name: tuple(index for index, _ in shares) for name, shares in self.shares.items()}
 
+    def outfit(self) -> "Outfit":
+        """What of it libraries look at only once in a process."""
+        return (max(1, self.amounts.get(CPU, 0) // UNIT), *sorted(self.devices().items()))
+
 
 class Ledger:
     """Totals, what is available, and every live allocation."""
 
-    def __init__(self, total: Amounts, device_resources: Iterable[str] = (GPU,)) -> None:
+    def __init__(self, total: Amounts, instances: Instances | None = None) -> None:
+        """Begin with everything free; without ``instances`` they are as many whole ones as the totals say."""
         self._total = dict(total)
         self._available = dict(total)
-        self._devices: dict[str, list[int]] = {}
-        for name in device_resources:
-            if total.get(name, 0) % UNIT:
-                raise ValueError(f"resource {name!r} counts devices: its total must be a whole number")
-            if name in total:
-                self._devices[name] = [UNIT] * (total[name] // UNIT)
+        self._instances = _whole_instances(total) if instances is None else instances
+        self._devices = {name: dict(amounts) for name, amounts in self._instances.items()}
         self._allocations: dict[int, Allocation] = {}
         self.version = 0
         self.total_version = 0
@@ -75,6 +87,11 @@ class Ledger:
     def available(self) -> Amounts:
         """What is free now; the CPU can be negative while unblocked workers have taken theirs back."""
         return self._available
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anything is allocated."""
+        return bool(self._allocations)
 
     def lacking_ever(self, request: Amounts) -> list[str]:
         """Why this node could never serve the request, one phrase per resource; empty when it could."""
@@ -111,10 +128,30 @@ class Ledger:
             self._available[name] -= need
             if name in self._devices:
                 shares[name] = self._take_devices(name, need)
-        allocation = Allocation(request, shares)
+        allocation = Allocation(request, self, shares)
         self._allocations[id(allocation)] = allocation
         self.version += 1
         return allocation
+
+    def adopt(self, allocation: Allocation) -> None:
+        """Take over what was allocated from a bundle that has been released: the same amounts and instances.
+
+        They are free at that moment, but for a CPU that a worker has taken back.
+        """
+        allocation.home._allocations.pop(id(allocation))
+        for name, amount in allocation.amounts.items():
+            self._available[name] -= amount
+        self._available_cpu_add(allocation.lent_cpu)
+        for name, shares in allocation.shares.items():
+            for index, amount in shares:
+                self._devices[name][index] -= amount
+        allocation.home = self
+        self._allocations[id(allocation)] = allocation
+        self.version += 1
+
+    def allocations(self) -> list[Allocation]:
+        """Everything that is held now."""
+        return list(self._allocations.values())
 
     def release(self, allocation: Allocation) -> None:
         """Give everything back, whether or not its CPU is lent out now."""
@@ -168,14 +205,14 @@ class Ledger:
             if name != CPU:
                 assert self._available[name] >= 0 or held > total, name
         for name, free in self._devices.items():
-            for index, left in enumerate(free):
+            for index, left in free.items():
                 taken = sum(
                     amount
                     for a in self._allocations.values()
                     for i, amount in a.shares.get(name, ())
                     if i == index
                 )
-                assert left == UNIT - taken >= 0, (name, index, left, taken)
+                assert left == self._instances[name][index] - taken >= 0, (name, index, left, taken)
 
     def _available_cpu_add(self, amount: int) -> None:
         if amount:
@@ -188,21 +225,37 @@ class Ledger:
         if devices is None:
             return True
         if need < UNIT:
-            return any(left >= need for left in devices)
-        return devices.count(UNIT) >= need // UNIT
+            return any(left >= need for left in devices.values())
+        return sum(left == UNIT for left in devices.values()) >= need // UNIT
 
     def _take_devices(self, name: str, need: int) -> tuple[tuple[int, int], ...]:
         devices = self._devices[name]
         if need < UNIT:
             # Best fit: fill instances that are already shared, keep whole ones for those that need them.
-            index = min((i for i, left in enumerate(devices) if left >= need), key=lambda i: devices[i])
+            index = min((i for i, left in devices.items() if left >= need), key=lambda i: devices[i])
             chosen = [(index, need)]
         else:
-            whole = [i for i, left in enumerate(devices) if left == UNIT]
+            whole = [i for i, left in devices.items() if left == UNIT]
             chosen = [(i, UNIT) for i in whole[: need // UNIT]]
         for index, amount in chosen:
             devices[index] -= amount
         return tuple(chosen)
+
+
+def bundle_ledger(reservation: Allocation) -> Ledger:
+    """A ledger of what an allocation holds, for those who draw from it."""
+    instances = {name: dict(shares) for name, shares in reservation.shares.items()}
+    return Ledger(reservation.amounts, instances)
+
+
+def _whole_instances(total: Amounts) -> Instances:
+    instances = {}
+    for name in DEVICES:
+        if total.get(name, 0) % UNIT:
+            raise ValueError(f"resource {name!r} counts devices: its total must be a whole number")
+        if name in total:
+            instances[name] = dict.fromkeys(range(total[name] // UNIT), UNIT)
+    return instances
 
 
 class Headroom:

@@ -25,7 +25,10 @@ that holds less than its share, clients of jobs that hold more are asked to give
 from collections import Counter
 from collections.abc import Iterator
 
+from aktis._common.ids import short
+
 from aktisd.raylet import fairness
+from aktisd.raylet.bundles import BundleTable
 from aktisd.raylet.causes import Cause
 from aktisd.raylet.demands import Client, Demand, JobQueue, Lease, Round, Turn
 from aktisd.raylet.environments.machine import Environments
@@ -36,11 +39,12 @@ from aktisd.raylet.messages import (
     GrantedLease,
     Instruction,
     LeasesRequested,
+    RoomWanted,
     TellFailed,
     TellLost,
     TellPending,
 )
-from aktisd.raylet.resources import Amounts, Ledger, describe_amount
+from aktisd.raylet.resources import Allocation, Amounts, Ledger, describe_amount
 from aktisd.raylet.workers import Worker, WorkerPool
 
 STARVED_AFTER = 16
@@ -55,12 +59,14 @@ class Scheduler:
     def __init__(
         self,
         ledger: Ledger,
+        bundles: BundleTable,
         pool: WorkerPool,
         environments: Environments,
         outbox: list[Instruction],
         node_name: str,
     ) -> None:
         self._ledger = ledger
+        self._bundles = bundles
         self._pool = pool
         self._environments = environments
         self._outbox = outbox
@@ -92,6 +98,8 @@ class Scheduler:
                 event.wanted,
                 event.backlog,
                 environment=event.environment,
+                group=event.group,
+                bundle_index=event.bundle_index,
             )
             client.demands[event.class_key] = demand
         elif demand.amounts != event.amounts:
@@ -163,7 +171,7 @@ class Scheduler:
         self.wake_at = None
         if not any(job.waiting for job in self._jobs.values()):
             return Counter()
-        round_ = Round(self._ledger.headroom())
+        round_ = Round()
         if not self._take_turns(round_):
             self._serve_starved(round_, now)
         while (turn := self._poorest(round_)) is not None:
@@ -202,7 +210,7 @@ class Scheduler:
         """Skipped while a blocked worker waits for its children: it could wait for ever for its own CPU."""
         for turn in round_.turns.values():
             for demand in turn.normal:
-                if demand.passed_over < STARVED_AFTER or self._ledger.lacking_ever(demand.amounts):
+                if demand.passed_over < STARVED_AFTER or not self._could_ever_serve(demand):
                     continue
                 if demand.hold_until == 0.0:
                     demand.hold_until = now + HOLD_S
@@ -213,7 +221,8 @@ class Scheduler:
                     pass
                 if demand.key in round_.unfit:
                     self._wake(demand.hold_until)
-                    round_.headroom.keep(self._ledger.lacking_now(demand.amounts))
+                    for ledger in self._ledgers(demand):
+                        round_.headroom(ledger).keep(ledger.lacking_now(demand.amounts))
                     return
 
     def _poorest(self, round_: Round) -> Turn | None:
@@ -230,28 +239,46 @@ class Scheduler:
 
     def _serve_one(self, demand: Demand, round_: Round, now: float) -> bool:
         """Grant one lease or, when no worker is idle, keep room for one that is to come. False when stuck."""
-        if not self._ledger.fits(demand.amounts) or not round_.headroom.take(demand.amounts):
+        ledger = self._take_room(demand, round_)
+        if ledger is None:
             round_.unfit[demand.key] = demand
             return False
+        allocation = ledger.allocate(demand.amounts)
+        assert allocation is not None, "it was checked that it fits"
         template = self._environments.template(demand.environment)
         assert template is not None, "only demands whose environment is ready take turns"
-        worker = self._pool.take(demand.job_id, demand.environment, template)
+        worker = self._pool.take(demand.job_id, demand.environment, template, allocation)
         if worker is not None:
-            self._grant(demand, worker, round_, now)
-        elif self._pool.may_start(round_.starts, template, now):
+            self._grant(demand, worker, allocation, round_, now)
+            return True
+        ledger.release(allocation)
+        if self._pool.may_start(round_.starts, template, now):
             round_.starts[template] += 1
             round_.reserved[demand.key] = round_.reserved.get(demand.key, 0) + 1
-        else:
-            round_.headroom.give_back(demand.amounts)
-            round_.workerless[demand.key] = demand
-            return False
-        return True
+            return True
+        round_.headroom(ledger).give_back(demand.amounts)
+        round_.workerless[demand.key] = demand
+        return False
 
-    def _grant(self, demand: Demand, worker: Worker, round_: Round, now: float) -> None:
-        allocation = self._ledger.allocate(demand.amounts)
-        assert allocation is not None, "dispatch checked that it fits"
+    def _ledgers(self, demand: Demand) -> list[Ledger]:
+        """What the demand may draw from."""
+        if not demand.group:
+            return [self._ledger]
+        return self._bundles.ledgers(demand.group, demand.bundle_index)
+
+    def _take_room(self, demand: Demand, round_: Round) -> Ledger | None:
+        """The first ledger with room for one lease, which is taken from its headroom."""
+        for ledger in self._ledgers(demand):
+            if ledger.fits(demand.amounts) and round_.headroom(ledger).take(demand.amounts):
+                return ledger
+        return None
+
+    def _grant(
+        self, demand: Demand, worker: Worker, allocation: Allocation, round_: Round, now: float
+    ) -> None:
         self._last_lease_id += 1
-        lease = Lease(self._last_lease_id, demand, worker, now, self._depth(demand.client))
+        depth, reserved = self._depth(demand.client), bool(demand.group)
+        lease = Lease(self._last_lease_id, demand, worker, now, depth, reserved)
         self._leases[lease.lease_id] = lease
         client = self._clients[demand.client]
         client.leases[lease.lease_id] = lease
@@ -259,9 +286,11 @@ class Scheduler:
         self._pool.lease(worker, lease.lease_id, demand.job_id, allocation, now, demand.environment)
         worker.label = demand.name
         job = self._jobs[demand.job_id]
-        for name, amount in demand.amounts.items():
-            job.held[name] = job.held.get(name, 0) + amount
+        if not reserved:
+            for name, amount in demand.amounts.items():
+                job.held[name] = job.held.get(name, 0) + amount
         job.leases += 1
+        job.reserved_leases += reserved
         job.served = lease.lease_id
         demand.held += 1
         demand.wanted -= 1
@@ -287,15 +316,15 @@ class Scheduler:
         """Tell those who wait why, and ask those who hold to give back."""
         poor = False
         for demand in round_.unfit.values():
-            if demand.told_at == self._ledger.total_version:
-                poor = poor or not demand.infeasible
+            if demand.told_at == self._version(demand):
+                poor = poor or (not demand.infeasible and bool(self._ledgers(demand)))
                 continue
-            lacking = self._ledger.lacking_ever(demand.amounts)
+            lacking = self._lacking_ever(demand)
             demand.infeasible = bool(lacking)
             if lacking:
-                self._tell(demand, f"no node can ever serve it: node {self._node_name} {', '.join(lacking)}")
+                self._tell(demand, lacking)
                 continue
-            poor = True
+            poor = poor or bool(self._ledgers(demand))
             if demand.held == 0:
                 self._tell(demand, self._why_waiting(demand))
         for demand in round_.workerless.values():
@@ -307,16 +336,36 @@ class Scheduler:
             self._reclaim(now)
 
     def _tell(self, demand: Demand, explanation: str) -> None:
-        demand.told_at = self._ledger.total_version
+        demand.told_at = self._version(demand)
         self._outbox.append(TellPending(demand.client, demand.class_key, demand.infeasible, explanation))
 
+    def _version(self, demand: Demand) -> int:
+        return self._bundles.changed(demand.group) if demand.group else self._ledger.total_version
+
+    def _could_ever_serve(self, demand: Demand) -> bool:
+        return any(not ledger.lacking_ever(demand.amounts) for ledger in self._ledgers(demand))
+
+    def _lacking_ever(self, demand: Demand) -> str:
+        """Why the demand can never be served as things are; empty when it can."""
+        if demand.group:
+            lacking = self._bundles.lacking_ever(demand.group, demand.bundle_index, demand.amounts)
+            return f"no bundle can ever serve it: {lacking}" if lacking else ""
+        phrases = self._ledger.lacking_ever(demand.amounts)
+        return f"no node can ever serve it: node {self._node_name} {', '.join(phrases)}" if phrases else ""
+
     def _why_waiting(self, demand: Demand) -> str:
+        ledgers = self._ledgers(demand)
+        if not ledgers:
+            return f"placement group {short(demand.group)} has no such bundle on node {self._node_name} yet"
         parts = [
             f"{name}: {describe_amount(name, demand.amounts[name])} needed of "
-            f"{describe_amount(name, self._ledger.total.get(name, 0))} in total"
-            for name in sorted(self._ledger.lacking_now(demand.amounts))
+            f"{describe_amount(name, ledger.total.get(name, 0))} in total"
+            for ledger in ledgers
+            for name in sorted(ledger.lacking_now(demand.amounts))
         ]
-        return f"waits for node {self._node_name}, where others hold {'; '.join(parts) or 'what is free'}"
+        where = f"placement group {short(demand.group)} on " if demand.group else ""
+        held = "; ".join(parts) or "what is free"
+        return f"waits for {where}node {self._node_name}, where others hold {held}"
 
     def environment_failed(self, environment: str, reason: str) -> None:
         """Whoever waits for workers with it is told, and waits no more."""
@@ -333,11 +382,18 @@ class Scheduler:
 
     # ---- fairness ----
 
+    def room_wanted(self, event: RoomWanted, now: float) -> None:
+        """Actors or placement groups wait for resources: idle leases are asked back."""
+        self._reclaim(now)
+
     def _reclaim(self, now: float) -> None:
         """Ask every holder for idle leases, and jobs beyond their fair share for others."""
         standings = {
             job_id: fairness.Standing(
-                self._share(job), self._weights.get(job_id, 1.0), job.leases, bool(job.waiting)
+                self._share(job),
+                self._weights.get(job_id, 1.0),
+                job.leases - job.reserved_leases,
+                bool(job.waiting),
             )
             for job_id, job in self._jobs.items()
         }
@@ -353,6 +409,8 @@ class Scheduler:
         for lease in client.leases.values():
             if ripe >= share:
                 break
+            if lease.reserved:
+                continue
             if now - lease.granted_at >= QUANTUM_S:
                 ripe += 1
             else:
@@ -414,6 +472,7 @@ class Scheduler:
             assert job.waiting or job.leases, job_id
             leases = [lease for lease in self._leases.values() if lease.demand.job_id == job_id]
             assert job.leases == len(leases)
+            assert job.reserved_leases == sum(lease.reserved for lease in leases)
             for key, demand in job.waiting.items():
                 assert demand.key == key
                 assert demand.wanted > 0
@@ -437,11 +496,13 @@ class Scheduler:
         allocation = lease.worker.allocation
         assert allocation is not None, "a leased worker holds its allocation"
         lease.worker.allocation = None
-        self._ledger.release(allocation)
+        allocation.home.release(allocation)
         job = self._jobs[demand.job_id]
-        for name, amount in allocation.amounts.items():
-            job.held[name] -= amount
+        if not lease.reserved:
+            for name, amount in allocation.amounts.items():
+                job.held[name] -= amount
         job.leases -= 1
+        job.reserved_leases -= lease.reserved
         self._forget_if_idle(demand)
         self._forget_job(demand.job_id)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from aktis._common.daemon import DaemonContext
 from aktis._common.ids import random_node_id, short
+from aktis._common.labels import ACCELERATOR_TYPE_LABEL, NODE_ID_LABEL
 
-from aktisd.raylet.detection import Machine, node_totals
+from aktisd.raylet.detection import ACCELERATOR_TYPE, Machine, node_totals
 from aktisd.raylet.environments.host import SetupCommand
 from aktisd.raylet.environments.machine import EnvironmentLimits
 from aktisd.raylet.resources import CPU, UNIT, Amounts
@@ -30,6 +31,7 @@ class NodeSettings:
     start_time_unix_ms: int
     total: Amounts
     """All but the object store's memory, which the store tells."""
+    labels: Mapping[str, str]
     limits: PoolLimits
     control_address: str
     grpc_address: str
@@ -74,6 +76,7 @@ def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str
         ip=node_ip(config.raylet.grpc_address),
         start_time_unix_ms=time.time_ns() // 1_000_000,
         total=total,
+        labels=dict(config.raylet.labels) | _found_labels(node_id, total),
         limits=_limits(context, total),
         control_address=control_address,
         grpc_address=config.raylet.grpc_address or f"unix:{layout.raylet_grpc_socket}",
@@ -95,6 +98,14 @@ def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str
         ),
         environment_limits=EnvironmentLimits(environments.cache_bytes, environments.idle_timeout_s),
     )
+
+
+def _found_labels(node_id: bytes, total: Amounts) -> dict[str, str]:
+    types = [name.partition(":")[2] for name in total if name.startswith(ACCELERATOR_TYPE)]
+    labels = {NODE_ID_LABEL: node_id.hex()}
+    if types:
+        labels[ACCELERATOR_TYPE_LABEL] = types[0]
+    return labels
 
 
 def _limits(context: DaemonContext, total: Amounts) -> PoolLimits:

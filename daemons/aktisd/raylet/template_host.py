@@ -21,6 +21,12 @@ LAST_PAUSE_S: Final = 5.0
 HEALTHY_AFTER_S: Final = 10.0
 FORKS_PER_MESSAGE: Final = 64
 STDERR_TAIL_BYTES: Final = 4096
+THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 class TemplateConnection(Protocol):
@@ -152,9 +158,9 @@ def template_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of workers: ours, without the daemon's own settings.
 
     Thread pools of numeric libraries are limited to one thread: they would start in the template, which
-    must not have threads, and each worker would otherwise use every CPU.
+    must not have threads, and each worker would otherwise use every CPU. A worker is told which of these
+    variables come from here, and sets them to the CPUs that it is granted.
     """
     kept = {name: value for name, value in environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        kept.setdefault(name, "1")
-    return kept
+    limited = [name for name in THREAD_VARIABLES if name not in kept]
+    return kept | dict.fromkeys(limited, "1") | {"AKTIS_LIMITED_THREADS": ",".join(limited)}

@@ -18,7 +18,7 @@ from aktis._proto import common_pb2
 
 from aktisd.raylet.causes import Cause, Kind, cause
 from aktisd.raylet.messages import EndWorker, ForkWorkers, Instruction, SpareWorker
-from aktisd.raylet.resources import Allocation
+from aktisd.raylet.resources import Allocation, Outfit
 
 
 class WorkerState(Enum):
@@ -78,6 +78,8 @@ class Worker:
     environment: str = ""
     """The runtime environment that it has taken on, empty for none."""
     allocation: Allocation | None = None
+    outfit: Outfit = ()
+    """Of its first lease; libraries look at it once, so the worker never serves with another."""
     blocked: bool = False
     label: str = ""
     intended: Cause | None = None
@@ -175,9 +177,22 @@ class WorkerPool:
 
     # ---- using ----
 
-    def take(self, job_id: bytes, environment: str = "", template: str = "") -> Worker | None:
-        """An idle worker for a lease: the warmest of job and environment, else a fresh one. It stays IDLE."""
-        return self._last_idle((job_id, environment, template)) or self.take_fresh(template)
+    def take(
+        self,
+        job_id: bytes,
+        environment: str,
+        template: str,
+        allocation: Allocation,
+    ) -> Worker | None:
+        """An idle worker for a lease: the warmest of job, environment and outfit, else a fresh one.
+
+        It stays IDLE.
+        """
+        outfit = allocation.outfit()
+        for worker in reversed(self._idle.get((job_id, environment, template), {}).values()):
+            if worker.outfit == outfit:
+                return worker
+        return self.take_fresh(template)
 
     def take_fresh(self, template: str = "") -> Worker | None:
         """An idle worker of a template that has run nothing yet."""
@@ -196,6 +211,7 @@ class WorkerPool:
         self._move(worker, WorkerState.LEASED, now)
         worker.lease_id, worker.job_id, worker.allocation = lease_id, job_id, allocation
         worker.environment = environment
+        worker.outfit = allocation.outfit()
 
     def unlease(self, worker: Worker, now: float) -> None:
         """LEASED -> IDLE; the caller has released its resources."""

@@ -19,6 +19,7 @@ NOTHING: dict[str, Any] = {
     "memory": None,
     "object_store_memory": None,
     "resources": None,
+    "labels": None,
     "assignments": (),
 }
 
@@ -42,6 +43,20 @@ def test_only_what_is_given_becomes_a_setting() -> None:
         "logging.level": "debug",
         "cluster.name": "a=b",
     }
+
+
+@pytest.mark.parametrize(
+    "text", ["zone=a,tier=gold", " zone=a , tier=gold,", '{"zone": "a", "tier": "gold"}']
+)
+def test_labels_in_both_forms(text: str) -> None:
+    given = settings(**{**NOTHING, "labels": text})
+    assert given["raylet.labels"] == {"zone": "a", "tier": "gold"}
+
+
+@pytest.mark.parametrize("text", ["zone", '{"zone": 1}', "[1]", "zo ne=a", "zone=a b"])
+def test_labels_that_are_none(text: str) -> None:
+    with pytest.raises(click.UsageError, match="label"):
+        settings(**{**NOTHING, "labels": text})
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,20 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from ray.util.multiprocessing import JoinableQueue, Pool, TimeoutError
 from ray.util.multiprocessing.pool import Pool as deeper
 from ray.util.queue import Empty, Full, Queue
+import ray.util.placement_group, ray.util.scheduling_strategies, ray.util.accelerators
+from ray.util.placement_group import PlacementGroup, get_current_placement_group, placement_group
+from ray.util.scheduling_strategies import In, NodeAffinitySchedulingStrategy
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.accelerators import NVIDIA_TESLA_V100
+assert ray.util.placement_group is placement_group and callable(ray.util.remove_placement_group)
+assert ray.PlacementGroupID is __import__("aktis").PlacementGroupID
+assert importlib.import_module("ray.util.placement_group").PlacementGroup is PlacementGroup
 assert pool is ActorPool and same is InputNode and deeper is Pool
 assert ray.util.queue.Queue is Queue and ray.util.multiprocessing.Pool is Pool
 from ray.util.collective.types import Backend, ReduceOp
 from ray.util.collective.collective import allreduce
 names = ["queue", "actor_pool", "collective", "multiprocessing", "joblib", "metrics"]
+names += ["placement_group", "scheduling_strategies"]
 for name in ("dag", *(f"util.{name}" for name in names)):
     ours, theirs = (importlib.import_module(f"{package}.{name}") for package in ("aktis", "ray"))
     for public in getattr(ours, "__all__", []):

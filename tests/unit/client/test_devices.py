@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+import aktis
+import pytest
 from aktis._proto import common_pb2
 from aktis._runtime import execution
 from aktis._worker.devices import Devices
@@ -16,9 +18,31 @@ def test_gpus_are_those_granted_and_none_otherwise() -> None:
     devices = Devices(environ)
     devices.apply(resources(CPU=1, GPU=2), {"GPU": SimpleNamespace(indexes=[1, 3])})
     assert environ["CUDA_VISIBLE_DEVICES"] == "1,3"
-    assert execution.assignment.devices == {"GPU": [1, 3]}
+    assert execution.assignment.devices == {"GPU": ["1", "3"]}
     devices.apply(resources(CPU=1), {})
     assert environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(
+    ("node_has", "granted", "seen"),
+    [("2,5,7", [0, 2], "2,7"), ("GPU-aa,GPU-bb", [1], "GPU-bb"), ("", [1], "1"), ("4", [0, 1], "4,1")],
+)
+def test_gpus_have_the_names_that_the_node_knows_them_by(
+    node_has: str, granted: list[int], seen: str
+) -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": node_has}
+    Devices(environ).apply(resources(GPU=len(granted)), {"GPU": SimpleNamespace(indexes=granted)})
+    assert environ["CUDA_VISIBLE_DEVICES"] == seen
+    numbers = [int(name) if name.isdigit() else name for name in seen.split(",")]
+    assert aktis.get_gpu_ids() == numbers
+
+
+def test_what_the_raylet_has_limited_is_not_the_users_choice() -> None:
+    environ = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "7", "AKTIS_LIMITED_THREADS": "OMP_NUM_THREADS"}
+    Devices(environ).apply(resources(CPU=4), {})
+    assert environ["OMP_NUM_THREADS"] == "4"
+    assert environ["MKL_NUM_THREADS"] == "7"
+    assert "AKTIS_LIMITED_THREADS" not in environ
 
 
 def test_libraries_get_as_many_threads_as_cpus() -> None:

@@ -20,3 +20,17 @@ def test_arguments_without_a_meaning_are_named_in_the_log(caplog: pytest.LogCapt
         aktis.init("unix:/nowhere/raylet.sock", logging_level="debug")
     assert caplog.messages == []
     logging.getLogger("aktis").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "words"),
+    [
+        ({"zone": "-"}, ValueError, "letter or digit"),
+        ({"": "a"}, ValueError, "1 to 63 letters"),
+        ({"zone": 1}, TypeError, "labels must map str to str"),
+        (["zone"], TypeError, "labels must be a dict"),
+    ],
+)
+def test_labels_are_checked(labels: object, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        aktis.init(address="local", labels=labels)  # type: ignore[arg-type]

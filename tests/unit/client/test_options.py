@@ -65,7 +65,6 @@ def test_a_wrong_type_is_a_type_error_that_names_the_option(name: str, value: An
         ("num_returns", "all"),
         ("retry_exceptions", [3]),
         ("scheduling_strategy", "NEAR"),
-        ("scheduling_strategy", object()),
         ("runtime_env", {"conda": "env"}),
         ("max_calls", -1),
         ("timeout_s", 0),

@@ -2,9 +2,8 @@
 
 import random
 
-import pytest
 from aktis._common.resources import ResourceSet
-from aktisd.gcs.actors.placement import SAMPLE, choose, describe, explain, is_feasible, label_matches
+from aktisd.gcs.actors.placement import SAMPLE, choose, describe, explain, is_feasible
 from aktisd.gcs.actors.record import Demand
 from aktisd.gcs.resource_view import NodeResources, ResourceView
 from hypothesis import given
@@ -67,25 +66,6 @@ def test_full_node_is_passed_over() -> None:
     view.refuse(node_id(1))
     assert chosen(demand(), view) is None
     assert is_feasible(demand(), view)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "actual", "matches"),
-    [
-        ("a", "a", True),
-        ("a", "b", False),
-        ("a", None, False),
-        ("!a", "b", True),
-        ("!a", "a", False),
-        ("!a", None, True),
-        ("in(a,b)", "b", True),
-        ("in(a, b)", "c", False),
-        ("!in(a, b)", "c", True),
-        ("!in(a, b)", "a", False),
-    ],
-)
-def test_labels(wanted: str, actual: str | None, matches: bool) -> None:
-    assert label_matches(wanted, actual) is matches
 
 
 def test_label_selects() -> None:

@@ -1,7 +1,15 @@
 """What the machine offers, from the texts of its files."""
 
 import pytest
-from aktisd.raylet.detection import Machine, cpus_within, detect, gpus_visible, memory_within, node_totals
+from aktisd.raylet.detection import (
+    Machine,
+    cpus_within,
+    detect,
+    gpu_type_of,
+    gpus_visible,
+    memory_within,
+    node_totals,
+)
 
 MEMINFO = "MemFree: 1 kB\nMemTotal:       16000000 kB\n"
 
@@ -33,6 +41,31 @@ def test_memory() -> None:
 )
 def test_gpus(visible: str | None, gpus: int) -> None:
     assert gpus_visible(visible, ["nvidia0", "nvidia1", "nvidiactl", "null"]) == gpus
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA A10G", "A10G"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA GeForce", ""),
+    ],
+)
+def test_the_type_of_gpus(model: str, name: str) -> None:
+    assert gpu_type_of(f"Model: \t\t {model}\nIRQ:   \t\t 33\n") == name
+    assert gpu_type_of("IRQ: A100") == ""
+
+
+def test_the_type_of_gpus_is_a_resource_where_gpus_are_offered() -> None:
+    def offered(num_gpus: float | None) -> dict[str, int]:
+        found = Machine(cpus=1, memory_bytes=1, gpus=2, gpu_type="T4")
+        return node_totals(found, num_cpus=None, num_gpus=num_gpus, memory_bytes=None, custom={})
+
+    assert offered(None)["accelerator_type:T4"] == 10_000
+    assert not any("accelerator_type" in name for name in offered(0))
 
 
 def test_configuration_wins_over_detection() -> None:

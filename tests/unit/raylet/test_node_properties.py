@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.support.fake_node import FakeNode, actor_spec, units, worker_id
+from tests.support.gcs_parts import group_id
 
 JOBS = [b"job1", b"job2", b"job3"]
 CLIENTS = [(job, b"%s-client%d" % (job, number)) for job in JOBS for number in range(2)]
@@ -24,8 +25,12 @@ ENVIRONMENTS = {
     "c" * 32: Environment(working_dir="package://b", py_executable="python", setup_timeout_s=0.0),
 }
 NAMES = list(ENVIRONMENTS)
+FIRST_GROUP_KEY = len(NAMES) * len(SHAPES)
+"""Scheduling classes from here on draw from a placement group."""
 
 clients = st.sampled_from(CLIENTS)
+groups = st.integers(0, 1)
+bundles = st.lists(st.sampled_from([1, 2]), min_size=1, max_size=2)
 
 
 class NodeMachine(RuleBasedStateMachine):
@@ -42,7 +47,8 @@ class NodeMachine(RuleBasedStateMachine):
     def _absorb(self) -> None:
         for grant in self.node.take(m.Grant):
             for lease in grant.leases:
-                assert lease.environment == NAMES[grant.class_key // len(SHAPES)]
+                of_group = grant.class_key >= FIRST_GROUP_KEY
+                assert lease.environment == ("" if of_group else NAMES[grant.class_key // len(SHAPES)])
                 taken_on = self.environments.setdefault(lease.token, lease.environment)
                 assert taken_on == lease.environment, "a worker stays in its environment"
                 assert all(lease.lease_id not in leases for leases in self.held.values())
@@ -148,6 +154,43 @@ class NodeMachine(RuleBasedStateMachine):
         self.node.send(m.ActorUnwanted(spec.actor_id, 0, graceful, cause(Kind.KILLED, "test")))
         self._absorb()
 
+    @rule(number=groups, attempt=st.integers(1, 2), cpus=bundles)
+    def bundles_wanted(self, number: int, attempt: int, cpus: list[int]) -> None:
+        wanted = {index: units(CPU=amount, GPU=0.5) for index, amount in enumerate(cpus)}
+        self.node.send(m.BundlesWanted(group_id(number), attempt, wanted))
+        self._absorb()
+
+    @rule(number=groups, attempt=st.integers(1, 2))
+    def bundles_committed(self, number: int, attempt: int) -> None:
+        self.node.send(m.BundlesCommitted(group_id(number), attempt))
+        self._absorb()
+
+    @rule(number=groups, attempt=st.integers(0, 2))
+    def bundles_unwanted(self, number: int, attempt: int) -> None:
+        self.node.send(m.BundlesUnwanted(group_id(number), attempt, "test"))
+        self._absorb()
+
+    @rule(who=clients, number=groups, index=st.integers(-1, 1), wanted=st.integers(0, 3), gpu=st.booleans())
+    def request_from_group(
+        self, who: tuple[bytes, bytes], number: int, index: int, wanted: int, gpu: bool
+    ) -> None:
+        job, client = who
+        amounts = units(CPU=1, GPU=0.25) if gpu else units(CPU=1)
+        key = FIRST_GROUP_KEY + 10 * number + 2 * (index + 1) + gpu
+        group = group_id(number)
+        self.node.send(
+            m.LeasesRequested(client, key, wanted, amounts, job, "f", group=group, bundle_index=index)
+        )
+        self._absorb()
+
+    @rule(job=st.sampled_from(JOBS), number=groups, index=st.integers(0, 1))
+    def actor_wanted_in_group(self, job: bytes, number: int, index: int) -> None:
+        self.actors += 1
+        spec = actor_spec(f"a{self.actors}", job, cpus=1)
+        spec.strategy.placement_group_id = group_id(number)
+        self.node.send(m.ActorWanted(spec, 1, index))
+        self._absorb()
+
     @rule(seconds=st.sampled_from([0.01, 0.1, 3.0, 30.0, 120.0]))
     def time_passes(self, seconds: float) -> None:
         self.node.advance(seconds)
@@ -165,12 +208,15 @@ class NodeMachine(RuleBasedStateMachine):
         blocked = any(w.blocked for w in self.node.logic.pool)
         leased = sum(w.allocation is not None for w in self.node.logic.pool)
         assert ledger.available["CPU"] >= -(TOTAL["CPU"] * leased)
-        if not blocked and not leased and not self.node.logic.actors.waiting:
+        reserved = len(self.node.logic.bundles)
+        if not blocked and not leased and not self.node.logic.actors.waiting and not reserved:
             assert dict(ledger.available) == TOTAL
 
     def teardown(self) -> None:
         for _, client in CLIENTS:
             self.node.send(m.ClientGone(client))
+        for number in range(2):
+            self.node.send(m.BundlesUnwanted(group_id(number), 0, "end"))
         for job in JOBS:
             self.node.send(m.JobOver(job, "end"))
         for worker in self.node.logic.pool:
@@ -189,7 +235,7 @@ class NodeMachine(RuleBasedStateMachine):
 
 
 TestNode = NodeMachine.TestCase
-TestNode.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
+TestNode.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
 
 
 def test_no_job_starves_while_others_flood() -> None:

@@ -372,5 +372,5 @@ def test_story_of_a_lease() -> None:
 def test_dispatch_cost_does_not_explode_with_waiting_clients(waiting: int) -> None:
     node = FakeNode(units(CPU=1))
     for index in range(waiting):
-        node.logic.handle(m.LeasesRequested(b"c%d" % index, 1, 1, units(CPU=1), b"job1", "f"), node.now)
+        node.logic.handle(m.LeasesRequested(b"c%d" % index, 1, 1, units(CPU=1), b"job1", "f"), now=node.now)
     assert sum(count for _, count in node.logic.scheduler.pending()) >= waiting - 1

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from aktis._common.labels import check_labels
 from aktis._common.paths import SessionPaths
 
 _SIZE_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -39,8 +40,14 @@ def _check_address(value: str) -> str:
     return value
 
 
+def _check_labels(value: dict[str, str]) -> dict[str, str]:
+    check_labels(value)
+    return value
+
+
 SizeBytes = Annotated[int, BeforeValidator(_parse_size), Field(gt=0)]
 Address = Annotated[str, AfterValidator(_check_address)]
+Labels = Annotated[dict[str, str], AfterValidator(_check_labels)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -155,7 +162,7 @@ class RayletSection(Section):
     num_gpus: NonNegativeFloat | None = _doc(None, "GPUs to offer. Default: those that are found.")
     memory_bytes: SizeBytes | None = _doc(None, "Memory to offer. Default: 70 % of what the node has.")
     resources: dict[str, NonNegativeFloat] = _table(dict, "Custom resources, for example { special = 2 }.")
-    labels: dict[str, str] = _table(dict, "Labels of the node.")
+    labels: Labels = _table(dict, "Labels of the node.")
     gcs_retry_max_ms: PositiveInt = _doc(1_000, "Longest pause between attempts to reach the GCS.")
     resource_report_ms: PositiveInt = _doc(100, "Changes of the resource view are collected for this long.")
     deaths_kept: PositiveInt = _doc(10_000, "Causes of death of processes kept for later questions.")

@@ -17,6 +17,7 @@ FINAL: frozenset[KindValue] = frozenset(
         DeathCause.JOB_FINISHED,
         DeathCause.UNSCHEDULABLE,
         DeathCause.RUNTIME_ENV_FAILED,
+        DeathCause.PLACEMENT_GROUP_REMOVED,
     }
 )
 """After these an actor does not restart, whatever its budget."""
@@ -50,6 +51,17 @@ def vanished(node_id: bytes) -> DeathCause:
     """Return the cause for an actor that its raylet no longer knows when it registers again."""
     message = f"its process was gone when node {ids.short(node_id)} registered again"
     return DeathCause(message=message, node_id=node_id)  # how it ended nobody can say
+
+
+def group_removed(group_id: bytes, why: str) -> DeathCause:
+    """Return the cause for an actor whose placement group is gone."""
+    message = f"its placement group {group_id.hex()} does not exist any more: {why}"
+    return DeathCause(kind=DeathCause.PLACEMENT_GROUP_REMOVED, message=message)
+
+
+def unschedulable(why: str) -> DeathCause:
+    """Return the cause for an actor that no waiting can help."""
+    return DeathCause(kind=DeathCause.UNSCHEDULABLE, message=why)
 
 
 def stale() -> DeathCause:

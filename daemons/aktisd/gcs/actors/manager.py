@@ -21,11 +21,21 @@ from aktisd.gcs.actors import causes
 from aktisd.gcs.actors.causes import DeathCause
 from aktisd.gcs.actors.pending import PendingActors, PendingQueue
 from aktisd.gcs.actors.placement import choose, describe, explain, is_feasible
-from aktisd.gcs.actors.record import WAITING, WITH_PROCESS, Actor, ActorRecord, Counted, State, StateValue
+from aktisd.gcs.actors.record import (
+    WAITING,
+    WITH_PROCESS,
+    Actor,
+    ActorRecord,
+    Counted,
+    Demand,
+    State,
+    StateValue,
+)
 from aktisd.gcs.actors.table import ActorTable
 from aktisd.gcs.clock import Clock
 from aktisd.gcs.effects import ACTORS_CHANNEL, ERRORS_CHANNEL, Effects
 from aktisd.gcs.limits import Limits
+from aktisd.gcs.placement_groups.manager import PlacementGroupManager
 from aktisd.gcs.resource_view import NodeResources, ResourceView
 from aktisd.gcs.storage.interface import Table
 
@@ -48,10 +58,18 @@ class StoryEntry:
 class ActorManager:
     """See the module."""
 
-    def __init__(self, clock: Clock, limits: Limits, view: ResourceView, rng: random.Random) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        limits: Limits,
+        view: ResourceView,
+        groups: PlacementGroupManager,
+        rng: random.Random,
+    ) -> None:
         self._clock = clock
         self._limits = limits
         self._view = view
+        self._groups = groups
         self._rng = rng
         self._pending = PendingActors()
         self._delayed: list[tuple[float, bytes, int]] = []  # heap: due time, actor, its restarts at that time
@@ -81,6 +99,8 @@ class ActorManager:
             self._pending.add(record)
         out.write(Table.CREATIONS, record.actor_id, record.opaque())
         self._tell(record, "NONE", "created", out)
+        if record.demand.group and not self._groups.exists(record.demand.group):
+            self._finish(record, causes.group_removed(record.demand.group, "it is not there"), out)
         return record
 
     def supply_arguments(self, record: ActorRecord, creation_task: bytes, out: Effects) -> None:
@@ -122,7 +142,9 @@ class ActorManager:
         elif report.event == Report.DIED:
             self._died(record, report.cause, out)
         elif report.event == Report.NO_ROOM and record.state == Actor.STARTING:
-            self._view.refuse(node_id)
+            view = self._view_of(record.demand)
+            if view is not None:
+                view.refuse(record.place_key)
             self._unplace(record, "its node had no room after all", out)
         self._end_orphans(out)
 
@@ -136,6 +158,12 @@ class ActorManager:
         for record in self.table.of_job(job_id):
             if not self._outlives_job(record):
                 self._finish(record, causes.job_finished(job_id), out)
+        self._end_orphans(out)
+
+    def group_removed(self, group_id: bytes, why: str, out: Effects) -> None:
+        """End the actors of a placement group."""
+        for record in self.table.in_group(group_id):
+            self._finish(record, causes.group_removed(group_id, why), out)
         self._end_orphans(out)
 
     def node_died(self, node_id: bytes, why: str, out: Effects) -> None:
@@ -183,14 +211,20 @@ class ActorManager:
             if record is not None and record.state == Actor.RESTARTING and record.restarts == restarts:
                 self._pending.add(record)
         for queue in self._pending:
-            if queue.tried_version != self._view.version:
-                self._place_queue(queue, view_is_complete, out)
+            view = self._view_of(queue.demand)
+            if view is not None and queue.tried_version != view.version:
+                self._place_queue(queue, view, view_is_complete, out)
 
     # ---- questions ----
 
     def next_due_ms(self) -> float | None:
         """Return when a delayed restart wants `place` to be called, on the monotonic clock."""
         return self._delayed[0][0] if self._delayed else None
+
+    def lives(self, actor_id: bytes) -> bool:
+        """Say whether there is such an actor and it is not DEAD."""
+        record = self.table.get(actor_id)
+        return record is not None and record.state != Actor.DEAD
 
     def is_process_dead(self, worker_id: bytes) -> bool:
         """Say whether a process is known to be gone."""
@@ -206,7 +240,10 @@ class ActorManager:
             return ""
         if record.spec.awaits_arguments:
             return "an argument of its constructor is not ready yet"
-        return f"it needs {describe(record.demand)}; {explain(record.demand, self._view)}"
+        view = self._view_of(record.demand)
+        if record.demand.group and (view is None or not len(view)):
+            return self._groups.why_no_bundle(record.demand.group)
+        return f"it needs {describe(record.demand)}; {explain(record.demand, view or self._view)}"
 
     def story(self, actor_id: bytes) -> list[StoryEntry]:
         """Return the latest changes of an actor, as far as they are remembered."""
@@ -226,23 +263,45 @@ class ActorManager:
 
     # ---- steps ----
 
-    def _place_queue(self, queue: PendingQueue, view_is_complete: bool, out: Effects) -> None:
+    def _view_of(self, demand: Demand) -> ResourceView | None:
+        """Return what an actor is placed in: the nodes, or the bundles of its placement group."""
+        return self._groups.bundles.view(demand.group) if demand.group else self._view
+
+    def _place_queue(
+        self, queue: PendingQueue, view: ResourceView, view_is_complete: bool, out: Effects
+    ) -> None:
         while queue.actors:
             record = next(iter(queue.actors.values()))
-            node = choose(queue.demand, self._view, self._rng)
+            node = choose(queue.demand, view, self._rng)
             if node is None:
-                queue.tried_version = self._view.version
-                if view_is_complete and len(self._view) and not is_feasible(queue.demand, self._view):
-                    self._warn_infeasible(queue, out)
+                queue.tried_version = view.version
+                self._cannot_place(queue, view, view_is_complete, out)
                 return
             self._start(record, node, out)
+
+    def _cannot_place(
+        self, queue: PendingQueue, view: ResourceView, view_is_complete: bool, out: Effects
+    ) -> None:
+        if is_feasible(queue.demand, view):
+            for node_id in self._view.ask_for_room():
+                out.send(node_id, gcs_pb2.NodeDown(room_wanted=gcs_pb2.RoomWanted()))
+        elif view_is_complete and len(view):
+            if queue.demand.is_pinned:
+                for record in list(queue.actors.values()):
+                    self._finish(record, causes.unschedulable(self.pending_reason(record)), out)
+                self._end_orphans(out)
+            else:
+                self._warn_infeasible(queue, out)
 
     def _start(self, record: ActorRecord, node: NodeResources, out: Effects) -> None:
         self._pending.discard(record)
         record.incarnation += 1
         record.stop = None
+        record.bundle = node.bundle
         self._change(record, Actor.STARTING, f"placed on node {ids.short(node.node_id)}", out, node.node_id)
-        start = gcs_pb2.StartActor(spec=record.full_spec(), incarnation=record.incarnation)
+        start = gcs_pb2.StartActor(
+            spec=record.full_spec(), incarnation=record.incarnation, bundle_index=node.bundle
+        )
         out.send(node.node_id, gcs_pb2.NodeDown(start_actor=start))
 
     def _alive(self, record: ActorRecord, address: common_pb2.ProcessAddress, out: Effects) -> None:
@@ -398,19 +457,23 @@ class ActorManager:
         self._tell(record, old, why, out)
 
     def _count(self, record: ActorRecord) -> None:
+        view = self._view_of(record.demand)
+        if view is None:
+            return
         if record.state == Actor.STARTING:
-            record.counted_reports = self._view.promise(record.node_id, record.demand.resources)
+            record.counted_reports = view.promise(record.place_key, record.demand.resources)
             record.counted = Counted.PROMISED
         elif record.state == Actor.ALIVE:
-            self._view.occupy(record.node_id)
+            view.occupy(record.place_key)
             record.counted = Counted.RUNNING
 
     def _uncount(self, record: ActorRecord, *, started: bool) -> None:
-        if record.counted == Counted.PROMISED:
+        view = self._view_of(record.demand)
+        if view is not None and record.counted == Counted.PROMISED:
             demand, reports = record.demand.resources, record.counted_reports
-            self._view.settle(record.node_id, demand, started=started, reports=reports)
-        elif record.counted == Counted.RUNNING:
-            self._view.leave(record.node_id)
+            view.settle(record.place_key, demand, started=started, reports=reports)
+        elif view is not None and record.counted == Counted.RUNNING:
+            view.leave(record.place_key)
         record.counted = Counted.NOT
 
     def _tell(self, record: ActorRecord, old: str, why: str, out: Effects) -> None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable
 
 from aktis._common import ids
+from aktis._common.labels import satisfies, violated
 from aktis._common.resources import ResourceSet
 
 from aktisd.gcs.actors.record import Demand
@@ -17,7 +18,7 @@ EXPLAINED_NODES = 8
 def choose(demand: Demand, view: ResourceView, rng: random.Random) -> NodeResources | None:
     """Return the least loaded node that has room, ``None`` when no connected node has."""
     nodes = list(view)
-    if len(nodes) > SAMPLE:
+    if len(nodes) > SAMPLE and not (demand.affinity or demand.fallbacks or demand.group):
         best = _best(demand, rng.sample(nodes, SAMPLE), rng)
         if best is not None:
             return best
@@ -26,7 +27,7 @@ def choose(demand: Demand, view: ResourceView, rng: random.Random) -> NodeResour
 
 def is_feasible(demand: Demand, view: ResourceView) -> bool:
     """Say whether some connected node could hold the actor if nothing else were on it."""
-    return any(_could_hold(demand, node) for node in view)
+    return bool(_eligible(demand, view))
 
 
 def explain(demand: Demand, view: ResourceView) -> str:
@@ -38,51 +39,57 @@ def explain(demand: Demand, view: ResourceView) -> str:
     return "; ".join(lines[:EXPLAINED_NODES]) + (f"; and {more} more nodes" if more > 0 else "")
 
 
-def label_matches(wanted: str, actual: str | None) -> bool:
-    """Say whether a node's label has a wanted value.
+def _eligible(demand: Demand, nodes: Iterable[NodeResources]) -> list[NodeResources]:
+    """Return the nodes that could hold the actor if nothing else were on them.
 
-    ``value`` must be equal, ``in(a, b)`` one of them; a leading ``!`` turns either around.
-
-    >>> label_matches("in(a100, h100)", "h100"), label_matches("!h100", None)
-    (True, True)
+    The node of a soft affinity if it could, else as if there were none; where no node satisfies the labels,
+    the first of the fallbacks that one does.
     """
-    if wanted.startswith("!"):
-        return not label_matches(wanted[1:], actual)
-    if wanted.startswith("in(") and wanted.endswith(")"):
-        return actual in [value.strip() for value in wanted[3:-1].split(",")]
-    return actual == wanted
+    capable = [node for node in nodes if _has_in_all(demand, node)]
+    if demand.affinity:
+        there = [node for node in capable if node.node_id == demand.affinity]
+        if there or not demand.soft:
+            return there
+    for labels in (demand.labels, *demand.fallbacks):
+        suitable = [node for node in capable if satisfies(node.labels, dict(labels))] if labels else capable
+        if suitable:
+            return suitable
+    return []
 
 
 def _best(demand: Demand, nodes: Iterable[NodeResources], rng: random.Random) -> NodeResources | None:
-    fitting = [node for node in nodes if node.has_room(demand.resources) and _could_hold(demand, node)]
+    fitting = [node for node in _eligible(demand, nodes) if node.has_room(demand.resources)]
     if len(fitting) < 2:
         return fitting[0] if fitting else None
     return min(fitting, key=lambda node: (*_load(demand, node), rng.random()))
 
 
-def _could_hold(demand: Demand, node: NodeResources) -> bool:
+def _has_in_all(demand: Demand, node: NodeResources) -> bool:
     return (
         demand.resources.fits(node.total)
         and demand.placement.fits(node.total)
-        and all(label_matches(wanted, node.labels.get(label)) for label, wanted in demand.labels)
+        and demand.bundle in (-1, node.bundle)
     )
 
 
-def _load(demand: Demand, node: NodeResources) -> tuple[bool, float, int]:
+def _load(demand: Demand, node: NodeResources) -> tuple[bool, bool, float, int]:
+    undesired = bool(demand.preferred) and not satisfies(node.labels, dict(demand.preferred))
     busy = not node.has_room(demand.placement)
     used = [
         (node.total[name] - node.available[name] + node.promised[name] + amount) / node.total[name]
         for name, amount in demand.resources.items()
     ]
-    return busy, max(used, default=0.0), node.actors
+    return undesired, busy, max(used, default=0.0), node.actors
 
 
 def _lack(demand: Demand, node: NodeResources) -> str:
-    for label, wanted in demand.labels:
-        actual = node.labels.get(label)
-        if not label_matches(wanted, actual):
-            return f"its label {label} is {actual!r}, wanted {wanted!r}"
-    if not _could_hold(demand, node):
+    if demand.bundle not in (-1, node.bundle):
+        return f"not bundle {demand.bundle}"
+    if demand.is_pinned and node.node_id != demand.affinity:
+        return f"not node {ids.short(demand.affinity)}, where it must be"
+    if not demand.fallbacks and (wrong := violated(node.labels, dict(demand.labels))):
+        return ", ".join(wrong)
+    if not _has_in_all(demand, node):
         missing = demand.resources.missing(node.total) or demand.placement.missing(node.total)
         return f"has {missing} too little in all"
     if node.full:
@@ -92,7 +99,8 @@ def _lack(demand: Demand, node: NodeResources) -> str:
 
 
 def _name(node: NodeResources) -> str:
-    return f"node {ids.short(node.node_id)} ({node.hostname})"
+    bundle = f"bundle {node.bundle} on " if node.bundle >= 0 else ""
+    return f"{bundle}node {ids.short(node.node_id)} ({node.hostname})"
 
 
 def describe(demand: Demand) -> str:

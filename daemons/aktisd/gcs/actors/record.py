@@ -6,12 +6,15 @@
                             └── died ───┴────────────┘      any ──> DEAD
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
 from aktis._common.resources import ResourceSet
 from aktis._proto import common_pb2, gcs_pb2
+
+from aktisd.gcs.placement_groups.bundle_views import bundle_key
 
 Actor = gcs_pb2.Actor
 State = gcs_pb2.Actor.State
@@ -24,6 +27,7 @@ TRANSITIONS: dict[StateValue, frozenset[StateValue]] = {
     Actor.RESTARTING: frozenset({Actor.STARTING, Actor.DEAD}),
     Actor.DEAD: frozenset(),
 }
+Labels = tuple[tuple[str, str], ...]
 WITH_PROCESS = frozenset({Actor.STARTING, Actor.ALIVE})
 WAITING = frozenset({Actor.PENDING, Actor.RESTARTING})
 UNLIMITED = -1
@@ -37,8 +41,24 @@ class Demand:
     """Held while it lives."""
     placement: ResourceSet
     """Must exist on the node, and is preferred to be free there, when the actor is placed; never held."""
-    labels: tuple[tuple[str, str], ...] = ()
-    """Label and what its value must be; see `aktisd.gcs.actors.placement.label_matches`."""
+    labels: Labels = ()
+    """Label and condition, see `aktis._common.labels`."""
+    fallbacks: tuple[Labels, ...] = ()
+    """Instead of ``labels``, in this order, where no node satisfies those."""
+    preferred: Labels = ()
+    """Such nodes first."""
+    affinity: bytes = b""
+    """The node that it must be on, or should be if ``soft``."""
+    soft: bool = False
+    group: bytes = b""
+    """The placement group in whose bundles it lives."""
+    bundle: int = -1
+    """Of the group; -1: any."""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether no other node than one will do, ever."""
+        return bool(self.affinity) and not self.soft
 
     @classmethod
     def of(cls, spec: gcs_pb2.ActorSpec) -> "Demand":
@@ -46,8 +66,18 @@ class Demand:
         return cls(
             ResourceSet.from_proto(spec.resources),
             ResourceSet.from_proto(spec.placement_resources),
-            tuple(sorted(spec.label_selector.items())),
+            _labels(spec.label_selector),
+            tuple(_labels(selector.conditions) for selector in spec.strategy.fallbacks),
+            _labels(spec.strategy.preferred.conditions),
+            spec.strategy.node_id,
+            spec.strategy.soft,
+            spec.strategy.placement_group_id,
+            spec.strategy.bundle_index if spec.strategy.placement_group_id else -1,
         )
+
+
+def _labels(selector: Mapping[str, str]) -> Labels:
+    return tuple(sorted(selector.items()))
 
 
 class Counted(Enum):
@@ -72,6 +102,8 @@ class ActorRecord:
     ending: bool = False
     node_id: bytes = b""
     """Where its process is or is being started; empty in the other states."""
+    bundle: int = -1
+    """Of its placement group, where its process is or is being started."""
     address: common_pb2.ProcessAddress | None = None
     """Of the living process."""
     death_cause: common_pb2.DeathCause | None = None
@@ -91,6 +123,11 @@ class ActorRecord:
     def actor_id(self) -> bytes:
         """Its id."""
         return self.spec.actor_id
+
+    @property
+    def place_key(self) -> bytes:
+        """By what the resource view that it is counted in names its node or bundle."""
+        return bundle_key(self.bundle) if self.demand.group else self.node_id
 
     @property
     def name_key(self) -> tuple[str, str] | None:
@@ -116,6 +153,7 @@ class ActorRecord:
             ending=self.ending,
             start_time_unix_ms=self.start_time_unix_ms,
             end_time_unix_ms=self.end_time_unix_ms,
+            bundle_index=self.bundle,
         )
         if self.address is not None:
             actor.address.CopyFrom(self.address)
@@ -154,6 +192,7 @@ class ActorRecord:
         parts = gcs_pb2.ActorSpec.FromString(opaque or b"")
         record = cls(actor.spec, Demand.of(actor.spec), parts.creation_task, parts.handle, state=actor.state)
         record.incarnation, record.restarts, record.ending = actor.incarnation, actor.restarts, actor.ending
+        record.bundle = actor.bundle_index
         record.start_time_unix_ms, record.end_time_unix_ms = actor.start_time_unix_ms, actor.end_time_unix_ms
         if actor.HasField("death_cause"):
             record.death_cause = actor.death_cause

@@ -1,7 +1,7 @@
 """All actors that are remembered, with the indexes by which they are looked up.
 
-An invariant for each index: names, jobs and owners cover exactly the actors that are not DEAD; nodes those
-with a process; workers those ALIVE.
+An invariant for each index: names, jobs, placement groups and owners cover exactly the actors that are not
+DEAD; nodes those with a process; workers those ALIVE.
 """
 
 from collections import Counter
@@ -21,6 +21,7 @@ class ActorTable:
         self._by_node: dict[bytes, set[bytes]] = {}
         self._by_owner: dict[bytes, set[bytes]] = {}
         self._by_job: dict[bytes, set[bytes]] = {}
+        self._by_group: dict[bytes, set[bytes]] = {}
         self._by_worker: dict[bytes, bytes] = {}
         self._dead: dict[bytes, None] = {}  # oldest first
         self.counts: Counter[StateValue] = Counter()
@@ -71,6 +72,10 @@ class ActorTable:
         """Return the living actors of a job."""
         return [self._records[actor_id] for actor_id in self._by_job.get(job_id, ())]
 
+    def in_group(self, group_id: bytes) -> list[ActorRecord]:
+        """Return the living actors of a placement group."""
+        return [self._records[actor_id] for actor_id in self._by_group.get(group_id, ())]
+
     def in_process(self, worker_id: bytes) -> ActorRecord | None:
         """Return the actor that a process is."""
         actor_id = self._by_worker.get(worker_id)
@@ -88,6 +93,8 @@ class ActorTable:
         if not record.spec.detached:
             self._by_owner.setdefault(record.spec.owner.worker_id, set()).add(record.actor_id)
         self._by_job.setdefault(record.spec.job_id, set()).add(record.actor_id)
+        if record.demand.group:
+            self._by_group.setdefault(record.demand.group, set()).add(record.actor_id)
         self._enter_process(record)
 
     def change(
@@ -124,6 +131,7 @@ class ActorTable:
         living = {record.actor_id for record in self if record.state != Actor.DEAD}
         assert living == self._records.keys() - self._dead.keys()
         assert set().union(*self._by_job.values()) == living
+        assert set().union(*self._by_group.values()) == {i for i in living if self._records[i].demand.group}
         assert set().union(*self._by_owner.values()) == {
             i for i in living if not self._records[i].spec.detached
         }
@@ -150,6 +158,8 @@ class ActorTable:
         if not record.spec.detached:
             _discard(self._by_owner, record.spec.owner.worker_id, record.actor_id)
         _discard(self._by_job, record.spec.job_id, record.actor_id)
+        if record.demand.group:
+            _discard(self._by_group, record.demand.group, record.actor_id)
         self._dead[record.actor_id] = None
 
 

@@ -21,6 +21,7 @@ class Table(StrEnum):
     ACTORS = "actors"
     CREATIONS = "creations"
     """The opaque parts of an actor's spec, written once and deleted at its death."""
+    PLACEMENT_GROUPS = "placement_groups"
     KV = "kv"
     """Plain bytes, under the namespace, a NUL and the key."""
 
