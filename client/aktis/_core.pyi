@@ -140,6 +140,7 @@ EVENT_ACTOR_LOST: Final[int]  # (kind, actor_id, worker_id, reason): connection 
 EVENT_CANCEL: Final[int]  # (kind, task_id, recursive: bool): a task running here is to be cancelled
 EVENT_RAYLET_LOST: Final[int]  # (kind, reason)
 EVENT_PLASMA_LOST: Final[int]  # (kind, reason)
+EVENT_CANCEL_ASKED: Final[int]  # (kind, object_id, force, recursive: bool): by one that borrows it
 EVENT_TASK_OVERDUE: Final[int]  # (kind, task_id, name, timeout_ms, again: bool): it runs for too long
 
 # ---- streaming generators ----
@@ -310,6 +311,8 @@ class Core:
         worker_of(task_id) names whom to kill when force is wanted."""
     def worker_of(self, task_id: bytes) -> tuple[bytes, int] | None:
         """(worker id, lease id) that has the task now; of calls of actors the lease is 0, waiting or not."""
+    def ask_to_cancel(self, object_id: bytes, force: bool, recursive: bool) -> bool:
+        """Ask the owner of another process's object to cancel its task; False when it is ours or unknown."""
     def children_of(self, task_id: bytes) -> list[bytes]: ...
 
     # -- actors, caller's side --

@@ -420,6 +420,10 @@ void bind_submitting(Class& type) {
            [](PyCore& self, const py::bytes& task, bool recursive, const py::bytes& error) {
              return static_cast<int>(self.core->cancel(id_from<TaskId>(task), recursive, view_of(error)));
            })
+      .def("ask_to_cancel",
+           [](PyCore& self, const py::bytes& object, bool force, bool recursive) {
+             return self.core->ask_to_cancel(id_from<ObjectId>(object), force, recursive);
+           })
       .def("worker_of",
            [](PyCore& self, const py::bytes& task) -> py::object {
              const auto place = self.core->worker_of(id_from<TaskId>(task));

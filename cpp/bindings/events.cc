@@ -34,6 +34,8 @@ py::tuple to_tuple(const Event& event) {
       return py::make_tuple(kind, first, py::bytes(event.second), event.text);
     case EventKind::kCancel:
       return py::make_tuple(kind, first, event.number != 0);
+    case EventKind::kCancelAsked:
+      return py::make_tuple(kind, first, event.other != 0, event.number != 0);
     case EventKind::kTaskOverdue:
       return py::make_tuple(kind, first, event.text, event.number, event.other != 0);
     case EventKind::kRayletLost:
@@ -66,6 +68,7 @@ void bind_events(py::module_& module) {
       {"EVENT_CANCEL", EventKind::kCancel},
       {"EVENT_RAYLET_LOST", EventKind::kRayletLost},
       {"EVENT_PLASMA_LOST", EventKind::kPlasmaLost},
+      {"EVENT_CANCEL_ASKED", EventKind::kCancelAsked},
       {"EVENT_TASK_OVERDUE", EventKind::kTaskOverdue},
   };
   for (const auto& [name, kind] : kinds) module.attr(name) = static_cast<int>(kind);

@@ -275,6 +275,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   Cancelled cancel(const TaskId& task, bool recursive, Bytes error_pickle);
   // EVENT_TASK_OVERDUE once more after a while, if this attempt is under way then.
   bool remind(const TaskId& task, std::chrono::milliseconds delay);
+  // Asks the owner of another process's object to cancel what makes it; false when it is ours or unknown.
+  bool ask_to_cancel(const ObjectId& object, bool force, bool recursive);
   std::optional<std::pair<WorkerId, LeaseId>> worker_of(const TaskId& task);
   std::vector<TaskId> children_of(const TaskId& task);
   void actor_connect(const ActorId& actor, std::uint64_t incarnation, const WorkerId& worker,
@@ -443,6 +445,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool on_reply(const WorkerId& from, Bytes payload);
   void store_returns(TaskRecord& task, const ReplyMessage& reply, const WorkerId& from);
   bool on_give_back(const WorkerId& from, Bytes payload);
+  bool on_cancel_asked(Bytes payload);
   void end_task(TaskRecord& task);
   void fail_returns(TaskRecord& task, std::shared_ptr<const OwnedValue> error);
   void release_uses(TaskRecord& task);

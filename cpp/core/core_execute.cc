@@ -214,6 +214,7 @@ void Core::finish(const TaskHandle& task, TaskStatus status, std::vector<ResultP
   task->ended = true;
   if (!task->connection) return unlock_and_flush(guard);
   running_.erase(message.id);
+  let_stream_go_on(*task, kEverything);  // a thread may wait for its consumer although it was cancelled
   if (!nested.empty()) head.hold = references_.hold_return(task->owner, nested);
   wire::ByteWriter out;
   encode_reply_head(out, head, static_cast<std::uint16_t>(results.size()));

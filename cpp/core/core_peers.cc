@@ -107,6 +107,9 @@ std::optional<std::string> Core::handle_frame(wire::Connection& connection, cons
     case CoreFrame::kCancel:
       what = "a request to cancel that does not decode", ok = on_cancel(connection, payload);
       break;
+    case CoreFrame::kCancelAsked:
+      what = "a wish to cancel that does not decode", ok = on_cancel_asked(payload);
+      break;
     case CoreFrame::kObjectGet:
       what = "a request for an object that does not decode", ok = on_object_get(from, payload);
       break;

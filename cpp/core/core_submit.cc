@@ -482,47 +482,6 @@ bool Core::fail_task(const TaskId& id, Bytes error_pickle) {
   return true;
 }
 
-Core::Cancelled Core::cancel(const TaskId& id, bool recursive, Bytes error_pickle) {
-  auto error = OwnedValue::make(ValueKind::kError, error_pickle, {});
-  Guard guard(mutex_);
-  const auto known = tasks_.find(id);
-  if (known == tasks_.end() || known->second->state == TaskState::kFinished) return Cancelled::kUnknown;
-  TaskRecord& task = *known->second;
-  if (!task.cancel_requested) task.cancel_error = std::move(error);
-  task.cancel_requested = true;
-  if (task.state == TaskState::kPushed) {
-    wire::ByteWriter out;
-    encode_cancel(out, id, recursive);
-    send(task.worker, CoreFrame::kCancel, out.view());
-    unlock_and_flush(guard);
-    return Cancelled::kSent;
-  }
-  unlink_arguments(task);
-  if (task.actor.is_nil()) {
-    scheduling_.remove_queued(task);
-  } else {
-    actor_calls_.remove_queued(task);
-  }
-  finish_with_error(task, task.cancel_error);
-  unlock_and_flush(guard);
-  return Cancelled::kDone;
-}
-
-std::optional<std::pair<WorkerId, LeaseId>> Core::worker_of(const TaskId& id) {
-  Guard guard(mutex_);
-  const auto known = tasks_.find(id);
-  if (known == tasks_.end()) return std::nullopt;
-  const bool is_call = !known->second->actor.is_nil();
-  if (!is_call && known->second->state != TaskState::kPushed) return std::nullopt;
-  return std::pair{known->second->worker, known->second->lease};
-}
-
-std::vector<TaskId> Core::children_of(const TaskId& id) {
-  Guard guard(mutex_);
-  const auto known = children_.find(id);
-  return known == children_.end() ? std::vector<TaskId>{} : known->second;
-}
-
 // ---- actors ----
 
 void Core::actor_connect(const ActorId& actor, std::uint64_t, const WorkerId& worker,

@@ -12,6 +12,7 @@ std::string subject_of(const Event& event) {
     case EventKind::kLeaseIdle:
       return subject + std::to_string(event.number);
     case EventKind::kCancel:
+    case EventKind::kCancelAsked:
     case EventKind::kObjectLost:
       return subject + event.first;
     default:
@@ -38,7 +39,10 @@ bool EventQueue::push(Event event) {
     if (!is_new) {
       Event& earlier = events_[place->second];
       // Who asked for the children to be cancelled too still wants that.
-      if (event.kind == EventKind::kCancel) event.number |= earlier.number;
+      if (event.kind == EventKind::kCancel || event.kind == EventKind::kCancelAsked) {
+        event.number |= earlier.number;
+        event.other |= earlier.other;
+      }
       earlier = std::move(event);
       return true;
     }

@@ -37,6 +37,7 @@ enum class EventKind : int {
   kRayletLost = 12,
   kPlasmaLost = 13,
   kTaskOverdue = 14,
+  kCancelAsked = 15,
 };
 
 // The fields that a kind uses, in the order in which Python gets them, are in the table of

@@ -254,6 +254,20 @@ std::optional<CancelMessage> decode_cancel(Bytes payload) {
   return message;
 }
 
+void encode_cancel_asked(wire::ByteWriter& out, const CancelAskedMessage& message) {
+  out.id(message.id).u8(message.force ? 1 : 0).u8(message.recursive ? 1 : 0);
+}
+
+std::optional<CancelAskedMessage> decode_cancel_asked(Bytes payload) {
+  wire::ByteReader in(payload);
+  CancelAskedMessage message;
+  message.id = in.id<ObjectId>();
+  message.force = in.u8() != 0;
+  message.recursive = in.u8() != 0;
+  if (!in.ok()) return std::nullopt;
+  return message;
+}
+
 void encode_object_get(wire::ByteWriter& out, const ObjectId& id) { out.id(id); }
 
 std::optional<ObjectGetMessage> decode_object_get(Bytes payload) {

@@ -38,6 +38,7 @@ enum class CoreFrame : std::uint16_t {
   kStreamItem = 46,     // executor -> owner: one item of a streaming generator
   kStreamTaken = 47,    // owner -> executor: how many items its consumer has taken
   kOverdue = 48,        // executor -> owner: the task has run for longer than its timeout
+  kCancelAsked = 49,    // borrower -> owner: cancel the task that makes an object
 };
 
 // A reference as it travels: whose it is and where the owner lives.
@@ -212,6 +213,14 @@ struct CancelMessage {
 };
 void encode_cancel(wire::ByteWriter& out, const TaskId& id, bool recursive);
 std::optional<CancelMessage> decode_cancel(Bytes payload);
+
+struct CancelAskedMessage {
+  ObjectId id;
+  bool force = false;
+  bool recursive = false;
+};
+void encode_cancel_asked(wire::ByteWriter& out, const CancelAskedMessage& message);
+std::optional<CancelAskedMessage> decode_cancel_asked(Bytes payload);
 
 struct ObjectGetMessage {
   ObjectId id;

@@ -9,7 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace aktis::core;
   if (size == 0) return 0;
   const Bytes input(reinterpret_cast<const std::byte*>(data) + 1, size - 1);
-  switch (data[0] % 15) {
+  switch (data[0] % 16) {
     case 0:
       if (const auto task = decode_task(input)) {
         for (const auto& argument : task->arguments) parse_value(argument.value);
@@ -60,6 +60,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 14:
       decode_overdue(input);
+      break;
+    case 15:
+      decode_cancel_asked(input);
       break;
   }
   return 0;

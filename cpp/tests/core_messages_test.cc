@@ -170,7 +170,7 @@ TEST(MessagesTest, EveryTruncationOfASmallMessageIsRefused) {
     }
     return decode(whole.view()).has_value();
   };
-  wire::ByteWriter steal, cancel, get, release, give_back, borrow, value, gone, overdue;
+  wire::ByteWriter steal, cancel, get, release, give_back, borrow, value, gone, overdue, asked;
   encode_steal(steal, 7);
   encode_cancel(cancel, task, true);
   encode_object_get(get, object);
@@ -178,6 +178,7 @@ TEST(MessagesTest, EveryTruncationOfASmallMessageIsRefused) {
   encode_give_back(give_back, GiveBackReason::kBlocked, std::span(&task, 1));
   encode_borrow(borrow, object, 5);
   encode_overdue(overdue, {task, 2});
+  encode_cancel_asked(asked, {object, true, false});
   const auto owned = OwnedValue::make(ValueKind::kPickle, {}, {});
   encode_object_value(value, {.id = object, .state = RemoteState::kInline, .value = owned->view()});
   encode_object_value(gone, {.id = object, .state = RemoteState::kGone, .reason = "freed"});
@@ -187,6 +188,7 @@ TEST(MessagesTest, EveryTruncationOfASmallMessageIsRefused) {
   EXPECT_TRUE(refused(release, decode_return_release));
   EXPECT_TRUE(refused(give_back, decode_give_back));
   EXPECT_TRUE(refused(overdue, decode_overdue));
+  EXPECT_TRUE(refused(asked, decode_cancel_asked));
   EXPECT_TRUE(refused(borrow, decode_borrow));
   EXPECT_TRUE(refused(value, decode_object_value));
   EXPECT_TRUE(refused(gone, decode_object_value));

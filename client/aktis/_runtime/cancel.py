@@ -6,6 +6,7 @@ from aktis import _core
 from aktis._core import ObjectRef
 from aktis._proto import raylet_pb2
 from aktis._runtime.errors import encode_error
+from aktis._runtime.ids import TaskID
 from aktis.exceptions import TaskCancelledError, TaskTimeoutError
 
 if TYPE_CHECKING:
@@ -13,15 +14,30 @@ if TYPE_CHECKING:
 
 
 def cancel_task(session: "Session", ref: ObjectRef[Any], *, force: bool, recursive: bool) -> None:
-    """See `aktis.cancel`."""
+    """See `aktis.cancel`. What another process has submitted is cancelled there, a moment later."""
     core = session.core
     task_id = core.task_of(ref)
-    holder = core.worker_of(task_id)
     # A call of an actor has no lease: only the actor as a whole could be killed.
-    if force and holder is not None and holder[1] == 0:
+    if force and _is_call(session, task_id):
         raise ValueError("cancel(force=True) is not for calls of actors: use kill() to end the actor")
+    if not core.ask_to_cancel(ref.binary(), force, recursive):
+        _cancel(session, task_id, force=force, recursive=recursive)
+
+
+def cancel_asked(session: "Session", object_id: bytes, force: bool, recursive: bool) -> None:
+    """A process that borrows an object of ours wants the task cancelled that makes it."""
+    task_id = object_id[: TaskID.SIZE_BYTES]  # an object's id begins with its task's
+    _cancel(session, task_id, force=force and not _is_call(session, task_id), recursive=recursive)
+
+
+def _is_call(session: "Session", task_id: bytes) -> bool:
+    holder = session.core.worker_of(task_id)
+    return holder is not None and holder[1] == 0
+
+
+def _cancel(session: "Session", task_id: bytes, *, force: bool, recursive: bool) -> None:
     error = encode_error(TaskCancelledError(task_id.hex()))
-    outcome = core.cancel(task_id, recursive, error)
+    outcome = session.core.cancel(task_id, recursive, error)
     if outcome == _core.CANCEL_SENT and force:
         _kill_worker_of(session, task_id, f"task {task_id.hex()} was cancelled by force")
 

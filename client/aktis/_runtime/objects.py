@@ -258,7 +258,7 @@ def cancel(
     stays as it is.
 
     Args:
-        ref: A reference or a generator that ``.remote()`` returned in this process.
+        ref: A reference or a generator that ``.remote()`` returned, in whatever process.
         force: Kill the worker of a running task. Not for calls of actors: kill() ends an actor.
         recursive: Cancel what the task has submitted as well.
 

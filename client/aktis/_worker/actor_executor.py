@@ -334,6 +334,12 @@ class _AsyncCalls:
         running = self._running.get(task_id)
         if running is not None:
             running.cancel()
+            return
+        for waiting in self._waiting.values():
+            for task in [task for task in waiting if task.task_id == task_id]:
+                waiting.remove(task)
+                self._context.copy().run(self._core.begin, task)
+                fail(self._core, task, asyncio.CancelledError(), cancelled=True)
 
     def leave_when_idle(self, cause: common_pb2.DeathCause) -> None:
         self._event_loop.call_soon_threadsafe(self._leave_when_idle, cause)
