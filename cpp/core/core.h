@@ -431,7 +431,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   // core_submit.cc (mutex_ held)
   void start(TaskRecord& task);
   void send_task(const WorkerId& worker, const TaskRecord& task, bool urgent);
-  void encode_arguments(wire::ByteWriter& out, std::span<const Argument> arguments);
+  void encode_arguments(wire::ByteWriter& out, std::span<const Argument> arguments,
+                        std::size_t max_inline_bytes);
   void unlink_arguments(TaskRecord& task);
   void finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue> error,
                          const ErrorOrigin& origin = {});

@@ -16,6 +16,8 @@ std::int64_t unix_ns() {
 constexpr std::chrono::milliseconds kTick{10};
 // Of the values that travel inside one task; it has to fit into a frame.
 constexpr std::size_t kMaxInlineBytes = 16u << 20;
+// The same for the constructor of an actor, which the GCS stores.
+constexpr std::size_t kMaxCreationBytes = 256u << 10;
 
 std::string pickle_of(const OwnedValue& value) {
   const auto view = parse_value(value.view());
@@ -129,14 +131,15 @@ void Core::unlink_arguments(TaskRecord& task) {
 
 // ---- pushing ----
 
-void Core::encode_arguments(wire::ByteWriter& out, std::span<const Argument> arguments) {
+void Core::encode_arguments(wire::ByteWriter& out, std::span<const Argument> arguments,
+                            std::size_t max_inline_bytes) {
   out.u32(static_cast<std::uint32_t>(arguments.size()));
   std::size_t inline_bytes = 0;
   for (const Argument& argument : arguments) {
     const ObjectEntry& known = entry(argument.ref.id);
     if (known.state == ObjectState::kInline) {
       inline_bytes += known.value->view().size();
-      if (inline_bytes > kMaxInlineBytes) {
+      if (inline_bytes > max_inline_bytes) {
         encode_argument(out, argument.position, argument.keyword, argument.ref);
       } else {
         encode_argument(out, argument.position, argument.keyword, argument.ref, known.value->view());
@@ -150,7 +153,7 @@ void Core::encode_arguments(wire::ByteWriter& out, std::span<const Argument> arg
 void Core::send_task(const WorkerId& worker, const TaskRecord& task, bool urgent) {
   wire::ByteWriter head, arguments;
   encode_task_head(head, task.id, task.parent, job_, task.actor, task.attempt, task.trace);
-  encode_arguments(arguments, task.arguments);
+  encode_arguments(arguments, task.arguments, kMaxInlineBytes);
   arguments.u32(static_cast<std::uint32_t>(task.args->view().size()));
   queue(peer(worker), CoreFrame::kTask,
         {head.view(), task.shape->encoded, arguments.view(), task.args->view()}, urgent);
@@ -165,7 +168,7 @@ std::optional<std::vector<std::byte>> Core::encode_creation(const Submission& su
   }
   encode_task_head(out, task, submission.parent, job_, submission.actor, 0, submission.trace);
   out.raw(submission.shape->encoded.data(), submission.shape->encoded.size());
-  encode_arguments(out, submission.arguments);
+  encode_arguments(out, submission.arguments, kMaxCreationBytes);
   out.blob(submission.args->view());
   return out.take();
 }

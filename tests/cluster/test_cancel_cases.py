@@ -102,7 +102,11 @@ class TestTasks:
             return 7
 
         aktis.get([step.remote("") for _ in range(200)])  # they are quick: many are sent ahead
-        refs = [step.remote("") for _ in range(20)] + [step.remote("path")] + [step.remote("") for _ in range(20)]
+        refs = (
+            [step.remote("") for _ in range(20)]
+            + [step.remote("path")]
+            + [step.remote("") for _ in range(20)]
+        )
         begin.read_text()
         for ref in refs[21:31]:
             aktis.cancel(ref)
@@ -304,9 +308,7 @@ class AsyncCalls:
         return "pong"
 
 
-@pytest.mark.parametrize(
-    ("cls", "concurrency"), [(Calls, 1), (Calls, 2), (AsyncCalls, 1), (AsyncCalls, 2)]
-)
+@pytest.mark.parametrize(("cls", "concurrency"), [(Calls, 1), (Calls, 2), (AsyncCalls, 1), (AsyncCalls, 2)])
 class TestActors:
     def test_running_and_queued_calls(self, board: Any, cls: Any, concurrency: int) -> None:
         actor = aktis.remote(max_concurrency=concurrency)(cls).remote()
@@ -343,3 +345,17 @@ class TestActors:
         call = nowhere.ping.remote(board)
         aktis.cancel(call)
         assert_cancelled(call)
+
+
+def test_a_call_that_waits_for_its_turn_on_an_event_loop(board: Any) -> None:
+    """The loop has taken it from the core; a call of another group that came later has run already."""
+    actor = aktis.remote(max_concurrency=1, concurrency_groups={"other": 1})(AsyncCalls).remote()
+    running = actor.wait_at.remote(board, "gate")
+    hear(board, "at gate")
+    queued, after = actor.wait_at.remote(board, "queued"), actor.ping.remote(board)
+    assert aktis.get(actor.ping.options(concurrency_group="other").remote(board)) == "pong"
+    aktis.cancel(queued)
+    assert_cancelled(queued)
+    aktis.get(board.say.remote("gate"))
+    assert aktis.get([running, after], timeout=TIMEOUT_S) == ["gate", "pong"]
+    assert "at queued" not in said(board)
