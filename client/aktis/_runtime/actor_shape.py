@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aktis._core import ObjectRef
     from aktis._runtime.generators import DynamicObjectRefGenerator
     from aktis._runtime.option_types import MethodOptions
+    from aktis.checkpoint import Checkpoint
 
 METHOD_ATTRIBUTE: Final = "__aktis_method__"
 
@@ -121,6 +122,7 @@ class ActorShape:
     max_pending_calls: int = -1
     out_of_order: bool = False
     name: str = ""
+    checkpoint: "Checkpoint | None" = None
 
     def encode(self) -> bytes:
         """Serialize; read by `decode` in processes of the same job, or by who gets the actor by its name."""
@@ -168,7 +170,21 @@ def shape_of(cls: type, options: Mapping[str, Any]) -> ActorShape:
         max_pending_calls=options.get("max_pending_calls", -1),
         out_of_order=options.get("allow_out_of_order_execution", False),
         name=options.get("name", ""),
+        checkpoint=_checkpoint_of(cls, options, is_async=is_async),
     )
+
+
+def _checkpoint_of(cls: type, options: Mapping[str, Any], *, is_async: bool) -> "Checkpoint | None":
+    policy: Checkpoint | None = options.get("checkpoint")
+    threaded = options.get("max_concurrency", 1) > 1 or bool(options.get("concurrency_groups"))
+    if policy is None or is_async or not threaded:
+        return policy
+    if policy.every_calls is not None or policy.every_s is not None:
+        raise ValueError(
+            f"option 'checkpoint' of {cls.__qualname__} must not have every_calls or every_s, because its "
+            "calls change the state in several threads while it is saved: call aktis.checkpoint.save()"
+        )
+    return policy
 
 
 def is_async_function(function: object) -> bool:

@@ -46,6 +46,8 @@ class ActorFacts:
     instance: Any = None
     group: bytes = b""
     """Its placement group; empty for none."""
+    saver: Any = None
+    """Its `aktis._worker.checkpoints.Saver`, if it has the option ``checkpoint``."""
 
 
 assignment = Assignment()

@@ -174,6 +174,13 @@ def _bundle_index(name: str, value: Any) -> None:
         raise ValueError(f"option {name!r} must be the index of a bundle, or -1 for any, got {value}")
 
 
+def _checkpoint(name: str, value: Any) -> None:
+    from aktis.checkpoint import Checkpoint
+
+    if not isinstance(value, Checkpoint):
+        raise _type_error(name, "an aktis.checkpoint.Checkpoint", value)
+
+
 def _groups(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise _type_error(name, "a dict of limits by group name", value)
@@ -224,6 +231,7 @@ ACTOR_OPTIONS: Final[Mapping[str, Check]] = {
     "namespace": _name,
     "get_if_exists": _boolean,
     "allow_out_of_order_execution": _boolean,
+    "checkpoint": _checkpoint,
 }
 METHOD_OPTIONS: Final[Mapping[str, Check]] = {
     "num_returns": _num_returns,

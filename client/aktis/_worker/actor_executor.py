@@ -14,7 +14,7 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
@@ -35,6 +35,9 @@ from aktis._worker.executor import TaskRunner, exit_code_of, fail, split_returns
 from aktis._worker.exit import ActorExit, exit_actor, leave
 from aktis._worker.interrupts import MainInterrupts, ThreadInterrupts
 from aktis._worker.streams import run_async_generator
+
+if TYPE_CHECKING:
+    from aktis._worker.checkpoints import Saver
 
 _WAIT_S: Final = 3600.0
 _TAKE_AT_ONCE: Final = 256
@@ -87,6 +90,13 @@ class ActorProcess:
         """Finish what was called, then end. Any thread."""
         self._loop.leave_when_idle(cause)
 
+    def _saver(self) -> "Saver | None":
+        if self.shape.checkpoint is None:
+            return None
+        from aktis._worker.checkpoints import Saver
+
+        return Saver(self.shape.checkpoint, self._facts.actor_id, is_async=self.shape.is_async)
+
     def _construct(self) -> None:
         """Run the constructor; an actor whose constructor raises is dead before it lived."""
         session, order = self._session, self._order
@@ -97,7 +107,10 @@ class ActorProcess:
             session.require_job()
             cls = session.functions.load(task.function_id).value
             args, kwargs = task.load_args()
+            self._facts.saver = saver = self._saver()
             self._facts.instance = cls(*args, **kwargs)
+            if saver is not None:
+                saver.adopt(self._facts.instance)
         except (ActorExit, SystemExit):
             raise
         except BaseException as error:
@@ -135,12 +148,14 @@ class _Methods:
         instance = self._facts.instance
         if name in READY_NAMES:
             return lambda: True
-        if name in CALL_NAMES:
-            return lambda function, *args, **kwargs: function(instance, *args, **kwargs)
         if name in TERMINATE_NAMES:
             return exit_actor
-        method: Callable[..., Any] = getattr(instance, name)
-        return method
+        method: Callable[..., Any]
+        if name in CALL_NAMES:
+            method = lambda function, *args, **kwargs: function(instance, *args, **kwargs)  # noqa: E731
+        else:
+            method = getattr(instance, name)
+        return method if self._facts.saver is None else self._facts.saver.wrap(method)
 
 
 class _PlainCalls:

@@ -40,9 +40,12 @@ def leave(session: "Session", cause: "common_pb2.DeathCause | None", exit_code: 
     """
     import atexit
 
-    from aktis._proto import raylet_pb2
-    from aktis._runtime import user_metrics
+    from aktis._proto import common_pb2, raylet_pb2
+    from aktis._runtime import execution, user_metrics
 
+    on_purpose = cause is not None and cause.kind == common_pb2.DeathCause.INTENDED
+    if on_purpose and execution.actor is not None and execution.actor.saver is not None:
+        execution.actor.saver.end()
     with contextlib.suppress(Exception):
         session.core.take_leave(_LEAVE_TIMEOUT_S)
         user_metrics.flush_last(session)
