@@ -41,6 +41,8 @@ class TaskOptions(CommonOptions, GeneratorOptions, total=False):
     max_retries: int | None
     retry_exceptions: bool | Sequence[type[BaseException]] | None
     max_calls: int | None
+    timeout_s: float | None
+    priority: int | None
 
 
 class ActorOptions(CommonOptions, total=False):
@@ -55,6 +57,7 @@ class ActorOptions(CommonOptions, total=False):
     namespace: str | None
     get_if_exists: bool | None
     allow_out_of_order_execution: bool | None
+    checkpoint: "Checkpoint | None"
 
 
 class DecoratorOptions(TaskOptions, ActorOptions, total=False):

@@ -30,6 +30,7 @@ R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 DEFAULT_MAX_RETRIES: Final = 3
+_Exports = dict[int, tuple[object, bytes]]  # session and function id by max_calls
 _UNBOUND: Final = object()
 
 
@@ -44,16 +45,24 @@ class RemoteFunction(Generic[P, R]):
         3
     """
 
-    def __init__(self, function: Callable[P, R], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, function: Callable[P, R], options: Mapping[str, Any], exports: "_Exports | None" = None
+    ) -> None:
         """Wrap ``function``; ``options`` as in the decorator.
+
+        Args:
+            exports: Of the same function with other options, which is not pickled again for each of them.
 
         Raises:
             TypeError, ValueError: an option is unknown or its value is not valid.
         """
         self._function = function
         self._options = check_options(TASK_OPTIONS, "tasks", options)
+        self._exports: _Exports = {}
         self._check = CallCheck(function, _name_of(function))
         self.unbind()
+        if exports is not None:
+            self._exports = exports
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
 
     def unbind(self) -> None:
@@ -63,6 +72,7 @@ class RemoteFunction(Generic[P, R]):
         """
         self._session: object = _UNBOUND
         self._captured: bytes | None = None
+        self._exports.clear()
         self._submit: Callable[..., Any] = _never
         self._template: TaskTemplate | None = None
 
@@ -122,7 +132,7 @@ class RemoteFunction(Generic[P, R]):
         Raises:
             TypeError, ValueError: an option is unknown or its value is not valid.
         """
-        return RemoteFunction(self._function, {**self._options, **options})
+        return RemoteFunction(self._function, {**self._options, **options}, self._exports)
 
     def bind(self, *args: Any, **kwargs: Any) -> "FunctionNode":
         """Describe a call as a step of a function graph (see `aktis.dag`); arguments may be other steps.
@@ -176,10 +186,15 @@ class RemoteFunction(Generic[P, R]):
         session.bound.add(self)
 
     def _export(self, session: "Session") -> bytes:
-        from aktis._runtime.functions import Exported
+        max_calls = self._options.get("max_calls", 0)
+        exported_in, function_id = self._exports.get(max_calls, (None, b""))
+        if exported_in is not session:
+            from aktis._runtime.functions import Exported
 
-        exported = Exported(self._function, self._options.get("max_calls", 0))
-        return session.functions.export(exported, f"the function {_name_of(self._function)}")
+            exported = Exported(self._function, max_calls)
+            function_id = session.functions.export(exported, f"the function {_name_of(self._function)}")
+            self._exports[max_calls] = (session, function_id)
+        return function_id
 
     def _class_key(self, session: "Session", wanted: "ResourceSet", strategy: "Strategy") -> int:
         number = session.classes.key(
