@@ -60,11 +60,13 @@ TOP_FOLDERS = (
     "page",
     [
         "README.md",
+        "docs/actors.md",
         "docs/api.md",
         "docs/collective.md",
         "docs/objects.md",
         "docs/placement_groups.md",
         "docs/runtime_env.md",
+        "docs/tasks.md",
         "docs/util.md",
     ],
 )

@@ -4,10 +4,13 @@ None stands for the default everywhere but in ``placement_group``, where it mean
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from aktis.util.placement_group import PlacementGroup
 from aktis.util.scheduling_strategies import SchedulingStrategyT
+
+if TYPE_CHECKING:
+    from aktis.checkpoint import Checkpoint
 
 
 class CommonOptions(TypedDict, total=False):
