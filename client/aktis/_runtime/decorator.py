@@ -79,7 +79,7 @@ def remote(*targets: Any, **options: Any) -> Any:
             ``max_retries`` (3), ``retry_exceptions`` (False), ``max_calls``, ``timeout_s``, ``priority`` (0).
             For actors: ``max_restarts`` (0), ``max_task_retries`` (0), ``max_pending_calls``,
             ``max_concurrency`` (1, async 1000), ``concurrency_groups``, ``lifetime``, ``namespace``,
-            ``get_if_exists``, ``allow_out_of_order_execution``.
+            ``get_if_exists``, ``allow_out_of_order_execution``, ``checkpoint``.
 
     Raises:
         TypeError: not a function or class, or an option of the wrong type.
