@@ -25,7 +25,7 @@ def choose(system: str) -> None:
 
 def is_ray() -> bool:
     """Whether the tests run on the real one."""
-    return not hasattr(importlib.import_module("ray"), "_home")
+    return not hasattr(importlib.import_module("ray"), "_homes")
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import ray
 from tests.conformance.systems import running_cluster
 
 DEADLINE_S = 30
-pytestmark = pytest.mark.pending("placement groups and scheduling strategies")
 
 
 @pytest.fixture(scope="module", autouse=True)
