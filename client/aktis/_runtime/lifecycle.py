@@ -21,6 +21,7 @@ from aktis import _core
 from aktis._interrupts import HeldInterrupts, interrupts_let_through
 from aktis._runtime import current
 from aktis._runtime.environments.check import check_runtime_env
+from aktis._runtime.private_keywords import settings_of
 
 if TYPE_CHECKING:
     from aktis._runtime.session import Session
@@ -138,6 +139,7 @@ def init(
     logging_level: int | str = "info",
     logging_format: str | None = None,
     _system_config: Mapping[str, object] | None = None,
+    **private: Any,
 ) -> Context:
     """Connect this process to a cluster, or start one for it.
 
@@ -156,6 +158,8 @@ def init(
         include_dashboard, dashboard_host, dashboard_port: Accepted for compatibility; there is no dashboard.
         logging_level: Level of the logger ``aktis``; ``configure_logging=False`` leaves it alone.
         _system_config: Further settings of a new cluster's daemons by dotted key (``aktis config docs``).
+        private: ``_memory``, what a new cluster offers in bytes; other keywords with an underscore that
+            libraries pass (``_redis_password``, ``_temp_dir``, ...) are accepted and have no meaning.
 
     Returns:
         Facts about the cluster; used in ``with`` it ends the session.
@@ -171,7 +175,8 @@ def init(
         ...     aktis.get(aktis.put(1))
         1
     """
-    wishes = _Wishes(num_cpus, num_gpus, resources, labels, object_store_memory, _system_config)
+    further = settings_of(private) | dict(_system_config or {})
+    wishes = _Wishes(num_cpus, num_gpus, resources, labels, object_store_memory, further)
     _check_arguments(address, wishes, namespace, runtime_env)
     if include_dashboard:
         warnings.warn("this version of aktis has no dashboard; include_dashboard is ignored", stacklevel=2)

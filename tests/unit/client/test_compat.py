@@ -102,3 +102,53 @@ def test_the_command_says_how_it_is_used() -> None:
     )
     assert finished.returncode == 2
     assert "usage" in finished.stderr
+
+
+PROBES = """
+import aktis.compat
+aktis.compat.install_as_ray()
+import importlib.metadata as metadata, importlib.util, pickle
+import ray
+assert metadata.version("ray") == ray.__version__ == aktis.compat.COMPATIBLE_VERSION
+assert [found.name for found in metadata.distributions(name="ray")] == ["ray"]
+assert importlib.util.find_spec("ray").name == "ray"
+assert importlib.util.find_spec("ray.util.no_such_module") is None
+assert not hasattr(ray, "tune") and not hasattr(ray, "no_such_name")
+assert ray.util.queue.Queue is aktis.util.queue.Queue, "modules are there without an import of their own"
+assert ray.actor.ActorHandle is aktis.ActorHandle
+assert ray.remote_function.RemoteFunction is aktis.RemoteFunction
+assert ray._raylet.ObjectRef is ray.types.ObjectRef is aktis.ObjectRef
+assert ray.cloudpickle.loads(ray.cloudpickle.dumps(lambda: 3))() == 3
+assert ray.runtime_context.get_runtime_context is aktis.get_runtime_context
+assert ray._private.services.get_node_ip_address is aktis.util.get_node_ip_address
+assert ray._private.worker.global_worker.mode is None and not ray._private.worker.global_worker.connected
+assert ray.util.client.ray.is_connected() is False
+from ray.util.client.common import ClientObjectRef
+from ray.util.annotations import Deprecated, DeveloperAPI, PublicAPI
+@PublicAPI(stability="beta")
+@DeveloperAPI
+def marked(): return "as it was"
+assert marked() == "as it was"
+assert pickle.loads(pickle.dumps(ray.util)) is ray.util
+assert ray.__path__ == [], "else our files would be loaded a second time under the other name"
+aktis.compat.install_as_ray("2.55.1")
+assert metadata.version("ray") == ray.__version__ == "2.55.1"
+print("all there")
+"""
+
+
+def test_libraries_find_what_they_look_for() -> None:
+    finished = run(PROBES)
+    assert finished.stdout.strip() == "all there", finished.stderr
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "aktis.compat", *arguments]
+    return subprocess.run(words, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_the_command_runs_modules_and_code_as_python_does() -> None:
+    code = "import ray, sys; print(ray.__version__, sys.argv, __name__)"
+    assert command("-c", code, "-m", "--x").stdout.strip() == f"2.60.0 {['-c', '-m', '--x']} __main__"
+    assert command("--ray-version", "2.9.3", "-c", code).stdout.startswith("2.9.3 ")
+    assert "--sort-keys" in command("-m", "json.tool", "--help").stdout
