@@ -65,6 +65,7 @@ TOP_FOLDERS = (
         "docs/collective.md",
         "docs/objects.md",
         "docs/placement_groups.md",
+        "docs/programs.md",
         "docs/runtime_env.md",
         "docs/tasks.md",
         "docs/util.md",

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import types
+
+from aktis.compat.alias import Alias
 
 PROGRAM = """
 import aktis, aktis.compat
@@ -152,3 +155,16 @@ def test_the_command_runs_modules_and_code_as_python_does() -> None:
     assert command("-c", code, "-m", "--x").stdout.strip() == f"2.60.0 {['-c', '-m', '--x']} __main__"
     assert command("--ray-version", "2.9.3", "-c", code).stdout.startswith("2.9.3 ")
     assert "--sort-keys" in command("-m", "json.tool", "--help").stdout
+
+
+def test_a_function_stays_when_the_submodule_of_its_name_is_imported() -> None:
+    home, below = types.ModuleType("home"), types.ModuleType("home.placed")
+    home.placed = placed = lambda: None  # type: ignore[attr-defined]
+    home.other = below  # type: ignore[attr-defined]
+    package = Alias("ray.util", [home])
+    for name in ("placed", "other"):
+        setattr(package, name, Alias(f"ray.util.{name}", [below]))  # as the import system does
+    assert package.placed is placed
+    assert isinstance(package.other, Alias)
+    package.placed = "anything else"
+    assert package.placed == "anything else"
