@@ -29,8 +29,17 @@ def main(argv: Sequence[str]) -> int:
         print(f"usage: {_USAGE}", file=sys.stderr)
         return 2
     install_as_ray(options.ray_version)
+    reach_children()
     _run(options.program, "module" if options.m else "code" if options.c else "file")
     return 0
+
+
+def reach_children() -> None:
+    """Let the interpreters that the program starts find the alias, too."""
+    folder = str(Path(__file__).parent / "children")
+    known = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    os.environ["PYTHONPATH"] = os.pathsep.join([folder, *known])
+    sys.path.insert(1, folder)  # children of multiprocessing get this path
 
 
 def _parser() -> argparse.ArgumentParser:

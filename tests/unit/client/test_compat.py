@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 from aktis.compat.alias import Alias
 
@@ -168,3 +169,25 @@ def test_a_function_stays_when_the_submodule_of_its_name_is_imported() -> None:
     assert isinstance(package.other, Alias)
     package.placed = "anything else"
     assert package.placed == "anything else"
+
+
+def test_processes_that_the_program_starts_find_it_too(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("""
+import multiprocessing, subprocess, sys
+import ray
+
+def names(queue):
+    import aktis
+    queue.put((ray.get is aktis.get, ray.__version__))
+
+if __name__ == "__main__":
+    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    child = multiprocessing.get_context("spawn").Process(target=names, args=[queue])
+    child.start()
+    print(queue.get(), flush=True)
+    child.join()
+    subprocess.run([sys.executable, "-c", "import ray.util; print(ray.__version__)"], check=True)
+""")
+    finished = command("--ray-version", "2.55.1", str(program))
+    assert finished.stdout.splitlines() == ["(True, '2.55.1')", "2.55.1"], finished.stderr
