@@ -1,6 +1,7 @@
 """Remote functions and classes that several modules of tests use."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -34,3 +35,9 @@ def echo(value: Any) -> Any:
 @ray.remote(num_cpus=0)
 def fail(message: str = "on purpose") -> None:
     raise ValueError(message)
+
+
+def until_it_fails(call: Callable[[], Any], deadline_s: float = 30) -> None:
+    """Call again and again, until that raises what the caller expects."""
+    while True:
+        ray.get(call(), timeout=deadline_s)

@@ -8,7 +8,7 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
 
-from tests.conformance.parts import Gate, echo, fail
+from tests.conformance.parts import Gate, echo, fail, until_it_fails
 from tests.conformance.systems import running_cluster
 
 DEADLINE_S = 30
@@ -229,6 +229,21 @@ def test_a_constructor_whose_argument_fails() -> None:
     counter = Counter.remote(fail.remote("the argument"))
     with pytest.raises(RayActorError):
         ray.get(counter.add.remote(), timeout=DEADLINE_S)
+
+
+def test_an_object_whose_owner_has_died() -> None:
+    @ray.remote(num_cpus=0)
+    class Owner:
+        def make(self) -> Any:
+            return [ray.put(bytes(1_000_000))]
+
+    owner = Owner.remote()
+    (ref,) = ray.get(owner.make.remote())
+    ray.kill(owner)
+    with pytest.raises(ActorDiedError):
+        ray.get(owner.make.remote(), timeout=DEADLINE_S)
+    with pytest.raises(ray.exceptions.OwnerDiedError):
+        until_it_fails(lambda: echo.remote(ref))  # a copy may be there until the death is known
 
 
 # ---- restarts ----

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import ray
 
+from tests.conformance.parts import until_it_fails
 from tests.conformance.systems import running_cluster
 
 DEADLINE_S = 30
@@ -111,6 +112,38 @@ def test_a_removed_group() -> None:
     assert ray.util.get_current_placement_group() is None
 
 
+@pytest.mark.differs("waiting-in-a-removed-group")
+def test_what_waits_in_a_group_that_is_removed_fails() -> None:
+    group = ray.util.placement_group([{"CPU": 100}])
+    ref = assigned.options(scheduling_strategy=strategy(group)).remote()
+    ray.util.remove_placement_group(group)
+    with pytest.raises(ray.exceptions.TaskPlacementGroupRemoved):
+        ray.get(ref, timeout=10)
+
+
+def test_an_actor_ends_with_its_group() -> None:
+    @ray.remote(num_cpus=1)
+    class Inside:
+        def call(self) -> None: ...
+
+    group = ray.util.placement_group([{"CPU": 1}])
+    actor = Inside.options(scheduling_strategy=strategy(group)).remote()
+    ray.get(actor.call.remote(), timeout=DEADLINE_S)
+    ray.util.remove_placement_group(group)
+    with pytest.raises(ray.exceptions.RayError):
+        until_it_fails(actor.call.remote)
+
+
+def test_a_task_that_asks_for_more_than_its_bundle_has() -> None:
+    group = ray.util.placement_group([{"CPU": 1}])
+    task = assigned.options(num_cpus=2, scheduling_strategy=strategy(group))
+    with pytest.raises(ValueError):
+        task.remote()
+    with pytest.raises(ValueError):
+        assigned.options(scheduling_strategy=strategy(group, placement_group_bundle_index=1)).remote()
+    ray.util.remove_placement_group(group)
+
+
 @pytest.mark.parametrize(
     ("bundles", "more"),
     [
@@ -146,6 +179,19 @@ def test_a_node_that_is_not_there() -> None:
     hard = NodeAffinitySchedulingStrategy(nowhere, soft=False)
     with pytest.raises(ray.exceptions.TaskUnschedulableError):
         ray.get(where.options(scheduling_strategy=hard).remote(), timeout=DEADLINE_S)
+
+
+def test_an_actor_on_a_node_that_is_not_there() -> None:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    @ray.remote(num_cpus=0)
+    class Somewhere:
+        def call(self) -> None: ...
+
+    hard = NodeAffinitySchedulingStrategy(ray.NodeID.from_random().hex(), soft=False)
+    actor = Somewhere.options(scheduling_strategy=hard).remote()
+    with pytest.raises(ray.exceptions.ActorUnschedulableError):
+        ray.get(actor.call.remote(), timeout=DEADLINE_S)
 
 
 def test_nodes_by_their_labels() -> None:
