@@ -26,7 +26,8 @@ class ObjectRef(Generic[_T_co]):
         """The 20 bytes of the object's id."""
     def hex(self) -> str: ...
     def owner_worker_id(self) -> bytes: ...
-    def size(self) -> int:
+    @staticmethod
+    def size() -> int:
         """How many bytes the id has."""
     @staticmethod
     def nil() -> ObjectRef[Any]:

@@ -106,7 +106,7 @@ PyMethodDef methods[] = {
     {"binary", binary, METH_NOARGS, "The 20 bytes of the object's id."},
     {"hex", hex, METH_NOARGS, "The object's id in hexadecimal."},
     {"_task_bytes", task_bytes, METH_NOARGS, "The 16 bytes of the id of the task that makes the object."},
-    {"size", size, METH_NOARGS, "How many bytes the id has."},
+    {"size", size, METH_NOARGS | METH_STATIC, "How many bytes the id has."},
     {"nil", nil, METH_NOARGS | METH_STATIC, "The reference to nothing: all zero."},
     {"from_random", from_random, METH_NOARGS | METH_STATIC, "A new id, of no object."},
     {"owner_worker_id", owner_worker_id, METH_NOARGS, "The id of the process that owns the object."},

@@ -247,3 +247,28 @@ def test_what_is_not_referenced_does_not_count_as_equal_to_other_types() -> None
     ref = ray.put(1)
     assert ref != ref.hex()
     assert ref != ref.binary()
+
+
+def test_references_that_stand_for_nothing() -> None:
+    nil = ray.ObjectRef.nil()
+    assert nil.is_nil()
+    assert len(nil.binary()) == ray.ObjectRef.size()
+    assert not ray.ObjectRef.from_random().is_nil()
+
+
+def test_a_reference_as_a_future_of_asyncio() -> None:
+    async def main() -> object:
+        return await asyncio.wait_for(echo.remote("awaited").as_future(), DEADLINE_S)
+
+    assert asyncio.run(main()) == "awaited"
+
+
+def test_generators_and_references_can_be_waited_for_together() -> None:
+    @ray.remote(num_cpus=0)
+    def one() -> Iterator[int]:
+        yield 1
+
+    generator, ref = one.remote(), echo.remote(2)
+    ready, others = ray.wait([generator, ref], num_returns=2, timeout=DEADLINE_S)
+    assert ready == [generator, ref]
+    assert others == []
