@@ -108,8 +108,6 @@ def test_none_means_the_default() -> None:
 def test_combinations_that_contradict_each_other() -> None:
     with pytest.raises(ValueError, match=r"get_if_exists.*name"):
         check_actor_combination({"get_if_exists": True})
-    with pytest.raises(ValueError, match=r"namespace.*name"):
-        check_actor_combination({"namespace": "a"})
     check_actor_combination({"get_if_exists": True, "name": "a", "namespace": "b"})
 
 
