@@ -232,11 +232,13 @@ class Core:
         session_ended: Callable[[str], BaseException],
         cannot_load: Callable[[BaseException, bytes, str], BaseException],
         about_to_block: Callable[[str], None],
+        large_argument: Callable[[str, str, object, int], None] | None = None,
     ) -> None:
         """serialize(value) -> (in-band pickle, out-of-band buffers) for what plain pickle cannot be trusted
         with (values of builtin types never get here); load_error(in-band) -> the exception that get() raises;
         store_full(message) -> the exception of a put that found no room; fetch_timed_out(object, owner, node:
-        hexadecimal ids) -> the exception of a task whose argument did not come."""
+        hexadecimal ids) -> the exception of a task whose argument did not come; large_argument(function,
+        position or name, value, bytes): an argument is stored as an object of its own."""
 
     # -- objects --
     def put(self, value: Any) -> ObjectRef[Any]:

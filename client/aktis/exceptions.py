@@ -17,6 +17,7 @@ __all__ = [
     "ActorUnavailableError",
     "ActorUnschedulableError",
     "AktisError",
+    "AktisWarning",
     "AuthenticationError",
     "DeserializationError",
     "GetTimeoutError",
@@ -48,6 +49,10 @@ class AktisError(Exception):
 
 class SessionEndedError(ValueError, AktisError):
     """A reference of a session that has ended, by ``shutdown`` or with its cluster, was used."""
+
+
+class AktisWarning(UserWarning):
+    """Advice: what the program does works, but not well. Each is given once per process."""
 
 
 # ---- tasks ----

@@ -319,13 +319,14 @@ void bind_life(Class& type) {
           "set_hooks",
           [](PyCore&, const py::object& serialize_hook, const py::object& load_error,
              const py::object& store_full, const py::object& fetch_timed_out, const py::object& session_ended,
-             const py::object& cannot_load, const py::object& about_to_block) {
-            hooks() = {serialize_hook, load_error,  store_full,    fetch_timed_out,
-                       session_ended,  cannot_load, about_to_block};
+             const py::object& cannot_load, const py::object& about_to_block,
+             const py::object& large_argument) {
+            hooks() = {serialize_hook, load_error,  store_full,     fetch_timed_out,
+                       session_ended,  cannot_load, about_to_block, large_argument};
           },
           py::kw_only(), py::arg("serialize"), py::arg("load_error"), py::arg("store_full"),
           py::arg("fetch_timed_out"), py::arg("session_ended"), py::arg("cannot_load"),
-          py::arg("about_to_block"))
+          py::arg("about_to_block"), py::arg("large_argument") = py::none())
       .def("call", &call, py::arg("request"), py::arg("request_id"), py::arg("timeout_s"))
       .def("next_request_id", [](PyCore& self) { return self.core->next_request_id(); })
       .def("notify", [](PyCore& self, const py::bytes& message) { self.get().notify(view_of(message)); })

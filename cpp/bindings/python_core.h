@@ -48,6 +48,7 @@ struct Hooks {
   py::object session_ended;    // text -> the exception to raise
   py::object cannot_load;      // exception, in-band, object as text -> the exception to raise instead
   py::object about_to_block;   // what the calling thread is going to wait for, as text
+  py::object large_argument;   // function, argument, value, bytes: it is stored by itself; may be None
 };
 Hooks& hooks();
 

@@ -63,32 +63,32 @@ py::dict take_references(const std::shared_ptr<Core>& core, const py::dict& kwar
 // What many arguments that are small each are stored from, when together they are too large.
 constexpr std::size_t kSmallBytes = 1024;
 
-std::size_t size_of(py::handle value) {
+// Exchanges an argument larger than that for a reference to a stored object.
+py::object store_if_large(const std::shared_ptr<Core>& core, const std::string& function,
+                          std::size_t limit_bytes, const std::string& name, const py::object& item,
+                          PreparedCall& out) {
+  if (is_object_ref(item.ptr())) return item;
   Serialized serialized;
-  serialize(value, true, serialized);
-  return serialized.parts.size();
+  serialize(item, true, serialized);
+  const std::size_t size = serialized.parts.size();
+  if (size <= limit_bytes) return item;
+  const py::object& told = hooks().large_argument;
+  if (told && !told.is_none()) told(function, name, item, size);
+  py::object stored = put_value(core, item, "argument " + name + " of " + function + ": ");
+  out.held.push_back(stored);
+  return stored;
 }
 
-// Exchanges arguments larger than that for references to stored objects.
 void store_large(const std::shared_ptr<Core>& core, const std::string& function, std::size_t limit_bytes,
                  py::tuple& args, py::dict& kwargs, PreparedCall& out) {
   py::tuple smaller(args.size());
   for (std::size_t i = 0; i < args.size(); ++i) {
-    py::object item = args[i];
-    if (!is_object_ref(item.ptr()) && size_of(item) > limit_bytes) {
-      item = put_value(core, item, "argument " + std::to_string(i) + " of " + function + ": ");
-      out.held.push_back(item);
-    }
-    smaller[i] = item;
+    smaller[i] = store_if_large(core, function, limit_bytes, std::to_string(i), args[i], out);
   }
   py::dict smaller_kwargs;
   for (const auto& [key, item] : kwargs) {
-    py::object value = py::reinterpret_borrow<py::object>(item);
-    if (!is_object_ref(value.ptr()) && size_of(value) > limit_bytes) {
-      value = put_value(core, value, "argument " + py::cast<std::string>(key) + " of " + function + ": ");
-      out.held.push_back(value);
-    }
-    smaller_kwargs[key] = value;
+    const py::object value = py::reinterpret_borrow<py::object>(item);
+    smaller_kwargs[key] = store_if_large(core, function, limit_bytes, py::cast<std::string>(key), value, out);
   }
   args = smaller;
   kwargs = smaller_kwargs;

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aktis._core import ObjectRef, collect_references
+from aktis._runtime.advice import Advice, largest_member
 from aktis._runtime.control import Control
 from aktis._runtime.pickling import dumps, unpicklable
 from aktis.exceptions import AktisError
@@ -33,9 +34,10 @@ class Exported:
 class FunctionStore:
     """Exports and loads. Any thread."""
 
-    def __init__(self, control: Control, before_first_export: Callable[[], None]) -> None:
+    def __init__(self, control: Control, advice: Advice, before_first_export: Callable[[], None]) -> None:
         """Use the cluster's key-value store; ``before_first_export`` runs once."""
         self._control = control
+        self._advice = advice
         self._before_first_export = before_first_export
         self._lock = threading.Lock()
         self._exported: set[bytes] = set()
@@ -58,8 +60,9 @@ class FunctionStore:
             limit_mib = MAX_SIZE_BYTES >> 20
             raise ValueError(
                 f"{what} is {len(data) >> 20} MiB when pickled, more than the {limit_mib} MiB that "
-                "fit: it probably closes over large data; put() that and pass the reference instead"
+                f"fit{largest_member(exported.value)}: put() the data and pass the reference as an argument"
             )
+        self._advice.exported(what, exported.value, len(data))
         function_id = hashlib.blake2b(data, digest_size=HASH_BYTES).digest()
         with self._lock:
             if function_id in self._exported:

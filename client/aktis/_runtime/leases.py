@@ -111,12 +111,16 @@ class LeasePolicy:
         """Others wait for resources: what is idle goes back at once, not after its grace time."""
         return self._give_back(idle)
 
-    def pending(self, class_key: int, infeasible: bool, explanation: str) -> list[Instruction]:
+    def pending(
+        self, class_key: int, infeasible: bool, explanation: str, *, stuck: bool = False
+    ) -> list[Instruction]:
         """The raylet says why leases do not come. Only what waiting cannot solve is worth a warning, once."""
         state = self._classes.get(class_key)
-        if state is None or not infeasible or state.warned == explanation:
+        if state is None or not (infeasible or stuck) or state.warned == explanation:
             return []
         state.warned = explanation
+        if stuck:
+            return [Warn(stuck_warning(f"Tasks of {state.cls.function_name}", explanation))]
         return [Warn(infeasible_warning(f"Tasks of {state.cls.function_name}", explanation))]
 
     def failed(self, class_key: int) -> None:
@@ -138,6 +142,14 @@ class LeasePolicy:
         for lease in dropped:
             self.gone(lease)
         return [Return(dropped)] if dropped else []
+
+
+def stuck_warning(who: str, explanation: str) -> str:
+    """Say that something waits for tasks that may be waiting for it."""
+    return (
+        f"{who} do not start: {explanation}. If those wait for these, nothing goes on: submit fewer tasks "
+        "from inside of tasks, or raise the limit."
+    )
 
 
 def infeasible_warning(who: str, explanation: str) -> str:

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from aktis._core import ObjectRef
@@ -16,6 +17,9 @@ V = TypeVar("V")
 W = TypeVar("W", bound=ObjectRef[Any] | ObjectRefGenerator[Any])
 
 _FOREVER_S = -1.0
+
+event_loop_thread = 0
+"""The thread whose waits hold up every call of this process: that of an async actor. 0: there is none."""
 
 
 @overload
@@ -56,6 +60,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """
     session = current.session or current.require_for(object_refs)
     timeout_s = _FOREVER_S if timeout is None else _seconds("get", timeout)
+    if event_loop_thread:
+        _look_at_loop("get", object_refs)
     if type(object_refs) is ObjectRef:
         values = session.core.get((object_refs,), timeout_s)
         if values is not None:
@@ -70,12 +76,36 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     raise _timed_out(object_refs if isinstance(object_refs, list | tuple) else [object_refs], timeout_s)
 
 
+def _look_at_loop(function: str, refs: Any) -> None:
+    """Warn a coroutine that is about to wait without letting others run."""
+    if threading.get_ident() != event_loop_thread:
+        return
+    session = current.require()
+    listed = refs if isinstance(refs, list | tuple) else [refs]
+    if not all(type(ref) is not ObjectRef or session.core.is_ready(ref) for ref in listed):
+        session.advice.blocks_loop(function)
+
+
 def _check_refs_of_get(refs: object) -> None:
     if not isinstance(refs, list | tuple):
-        raise ValueError(f"get() takes an ObjectRef or a list of them, got {type(refs).__name__} {refs!r}")
+        raise ValueError(
+            f"get() takes an ObjectRef or a list of them, got {type(refs).__name__} {refs!r}{_instead(refs)}"
+        )
     for ref in refs:
         if type(ref) is not ObjectRef:
             raise TypeError(f"get() takes ObjectRefs, but the list holds {type(ref).__name__} {ref!r}")
+
+
+def _instead(value: object) -> str:
+    """What who gave us something else than a reference may have meant."""
+    kind = type(value).__name__
+    if kind in ("RemoteFunction", "ActorMethod"):
+        return ": call its .remote() and get() what that returns"
+    if kind == "ActorHandle":
+        return ": call .remote() of one of its methods and get() what that returns"
+    if kind == "dict":
+        return ": get() a list of its values"
+    return ": make a list of it" if isinstance(value, Iterable) and not isinstance(value, str | bytes) else ""
 
 
 def _timed_out(refs: Sequence[ObjectRef[Any]], timeout_s: float) -> GetTimeoutError:
@@ -208,6 +238,8 @@ def wait(
     """
     session = current.session or current.require_for(refs)
     _check_types_of_wait(refs, num_returns)
+    if event_loop_thread:
+        _look_at_loop("wait", refs)
     if any(type(ref) is ObjectRefGenerator for ref in refs):
         return _wait_for_generators(refs, num_returns, timeout, fetch_local)
     timeout_s = _FOREVER_S if timeout is None else _seconds("wait", timeout)
@@ -237,7 +269,8 @@ def _wait_for_generators(
 
 def _check_types_of_wait(refs: object, num_returns: object) -> None:
     if not isinstance(refs, list | tuple):
-        raise TypeError(f"wait() takes a list of ObjectRefs, got {type(refs).__name__} {refs!r}")
+        hint = ": put it into a list" if type(refs) is ObjectRef else _instead(refs)
+        raise TypeError(f"wait() takes a list of ObjectRefs, got {type(refs).__name__} {refs!r}{hint}")
     if not isinstance(num_returns, int) or isinstance(num_returns, bool):
         raise TypeError(f"wait() needs an int as num_returns, got {num_returns!r}")
 

@@ -243,7 +243,11 @@ class Service:
                 message.class_key, encode_error(TaskUnschedulableError(message.explanation))
             )
             return
-        self._carry_out(self.leases.pending(message.class_key, message.infeasible, message.explanation))
+        self._carry_out(
+            self.leases.pending(
+                message.class_key, message.infeasible, message.explanation, stuck=message.stuck
+            )
+        )
 
     def _leases_failed(self, message: raylet_pb2.LeasesFailed) -> None:
         """Workers for the class cannot be had: its queued tasks fail with the reason, later ones try anew."""

@@ -16,6 +16,7 @@ from aktis._common.paths import SessionPaths
 from aktis._proto import common_pb2, raylet_pb2
 from aktis._runtime import user_metrics
 from aktis._runtime.actor_directory import ActorDirectory
+from aktis._runtime.advice import Advice
 from aktis._runtime.control import Control, ControlError
 from aktis._runtime.current import EVENT_RUN
 from aktis._runtime.environments.store import EnvironmentStore
@@ -65,7 +66,9 @@ class Session:
         self.role = role
         self.worker_id = worker_id
         self.core = _core.Core(role=role, worker_id=worker_id, token=token, raylet_address=raylet_address)
+        self.advice = Advice()
         self.core.set_hooks(
+            large_argument=self.advice.large_argument,
             serialize=serialize,
             load_error=load_error,
             store_full=store_full,
@@ -83,7 +86,7 @@ class Session:
         self.callbacks = Errands("callback", max_queued=sys.maxsize)
         self.printer = Printer()  # whoever reads what the program prints
         self.watchers = Watchers(self.core)
-        self.functions = FunctionStore(self.control, self._publish_job)
+        self.functions = FunctionStore(self.control, self.advice, self._publish_job)
         self.environments = EnvironmentStore(self.control, self.functions, lambda: self.job_id)
         self.classes = SchedulingClasses()
         self.actors = ActorDirectory(self.core, self.control, self.errands, self.inquiries)

@@ -20,7 +20,7 @@ import uvloop
 
 from aktis._core import Task, running_task
 from aktis._proto import common_pb2, raylet_pb2
-from aktis._runtime import current, execution
+from aktis._runtime import current, execution, objects
 from aktis._runtime.actor_shape import (
     CALL_NAMES,
     READY_NAMES,
@@ -279,6 +279,7 @@ class _AsyncCalls:
             self._spawn = group.create_task
             construct()  # on the loop, so that a constructor can make futures and tasks of it
             self._context = contextvars.copy_context()
+            objects.event_loop_thread = threading.get_ident()
             loop.add_reader(self._core.task_fd(), self._on_readable)
             loop.call_soon(self._on_readable)  # what came before the reader was there
             await self._end

@@ -324,6 +324,8 @@ class TellPending:
     class_key: int
     infeasible: bool
     explanation: str
+    stuck: bool = False
+    """Every worker that there may be is in use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,10 @@ class Raylet:
 
     def _tell_pending(self, pending: m.TellPending) -> None:
         message = raylet_pb2.LeasesPending(
-            class_key=pending.class_key, infeasible=pending.infeasible, explanation=pending.explanation
+            class_key=pending.class_key,
+            infeasible=pending.infeasible,
+            explanation=pending.explanation,
+            stuck=pending.stuck,
         )
         self.control.send_to(pending.client, Reply(leases_pending=message))
 

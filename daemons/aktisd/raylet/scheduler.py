@@ -330,14 +330,19 @@ class Scheduler:
         for demand in round_.workerless.values():
             template = self._environments.template(demand.environment) or ""
             broken = self._pool.broken(now, template)
-            if broken is not None and demand.told_at is None:
+            if demand.told_at is not None:
+                continue
+            if broken is not None:
                 self._tell(demand, broken.message)
+            elif stuck := self._pool.used_up():
+                self._tell(demand, stuck, stuck=True)
         if poor:
             self._reclaim(now)
 
-    def _tell(self, demand: Demand, explanation: str) -> None:
+    def _tell(self, demand: Demand, explanation: str, *, stuck: bool = False) -> None:
         demand.told_at = self._version(demand)
-        self._outbox.append(TellPending(demand.client, demand.class_key, demand.infeasible, explanation))
+        told = TellPending(demand.client, demand.class_key, demand.infeasible, explanation, stuck)
+        self._outbox.append(told)
 
     def _version(self, demand: Demand) -> int:
         return self._bundles.changed(demand.group) if demand.group else self._ledger.total_version

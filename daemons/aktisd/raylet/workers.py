@@ -175,6 +175,15 @@ class WorkerPool:
         room = self.limits.max_workers - self._task_workers() + evictable
         return max(0, min(self.limits.max_starting - self._counts[_S.STARTING], room))
 
+    def used_up(self) -> str:
+        """What the workers do when all that there may be are in use and some of them wait; else empty."""
+        if not self._blocked_leases or self._task_workers() < self.limits.max_workers:
+            return ""
+        return (
+            f"this node runs as many workers as raylet.workers.limit allows, {self.limits.max_workers}, and "
+            f"{self._blocked_leases} of them wait in get() or wait() for other tasks"
+        )
+
     # ---- using ----
 
     def take(

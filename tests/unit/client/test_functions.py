@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 import pytest
+from aktis._runtime.advice import Advice
 from aktis._runtime.functions import Exported, FunctionStore
 from aktis.exceptions import AktisError
 
@@ -33,7 +34,7 @@ def without_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(store: Store, log: list[str] | None = None) -> FunctionStore:
     noted = log if log is not None else []
     control: Any = store
-    return FunctionStore(control, lambda: noted.append("first"))
+    return FunctionStore(control, Advice(), lambda: noted.append("first"))
 
 
 def adder(amount: int) -> Any:

@@ -90,3 +90,11 @@ def test_a_warning_comes_again_after_it_was_solved(policy: LeasePolicy) -> None:
     assert policy.pending(7, True, "x")
     policy.granted(7, 1)
     assert policy.pending(7, True, "x")
+
+
+def test_blocked_workers_are_warned_of_once(policy: LeasePolicy) -> None:
+    policy.needed(7, 1, 1)
+    (warning,) = policy.pending(7, False, "all 2 workers wait", stuck=True)
+    assert isinstance(warning, Warn)
+    assert "Tasks of f do not start: all 2 workers wait" in warning.message
+    assert policy.pending(7, False, "all 2 workers wait", stuck=True) == []

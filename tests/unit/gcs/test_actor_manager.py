@@ -2,6 +2,7 @@
 
 import pytest
 from aktis._proto import common_pb2, gcs_pb2
+from aktisd.gcs.actors import manager
 from aktisd.gcs.effects import Effects
 from aktisd.gcs.limits import Limits
 from aktisd.gcs.storage.interface import Table
@@ -356,3 +357,19 @@ def test_story(cluster: SimulatedCluster) -> None:
     story = cluster.state.actors.story(actor_id(1))
     assert [entry.new for entry in story] == ["PENDING", "STARTING", "ALIVE", "DEAD"]
     assert "kill()" in story[-1].why
+
+
+def test_the_creator_of_very_many_waiting_actors_is_told_once(
+    cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "MANY_WAITING", 3)
+    three = resources({"CPU": 3})
+    _, out = cluster.create(*(actor_spec(n, resources=three) for n in range(1, 4)))  # one is placed
+    assert not any(p.HasField("error") for p in out.publications)
+    errors = []
+    for n in (4, 5):
+        _, out = cluster.create(actor_spec(n, resources=three))
+        errors += [p.error for p in out.publications if p.HasField("error")]
+    (error,) = errors
+    assert error.kind == "many_actors_wait"
+    assert error.message.startswith("3 actors wait for resources")

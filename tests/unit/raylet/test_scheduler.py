@@ -374,3 +374,19 @@ def test_dispatch_cost_does_not_explode_with_waiting_clients(waiting: int) -> No
     for index in range(waiting):
         node.logic.handle(m.LeasesRequested(b"c%d" % index, 1, 1, units(CPU=1), b"job1", "f"), now=node.now)
     assert sum(count for _, count in node.logic.scheduler.pending()) >= waiting - 1
+
+
+def test_who_waits_for_a_worker_is_told_when_all_of_them_are_blocked() -> None:
+    node = FakeNode(units(CPU=1), limits=PoolLimits(prestart=0, max_workers=2))
+    for _ in range(2):
+        node.request(A, 1)
+        (lease,) = node.granted(A)
+        node.send(m.BlockedChanged(worker_id(lease.token), True))
+    node.take(m.TellPending)
+    node.request(B, 1)
+    (told,) = node.take(m.TellPending)
+    assert (told.client, told.stuck, told.infeasible) == (B, True, False)
+    assert "2 of them wait in get() or wait()" in told.explanation
+    assert "raylet.workers.limit" in told.explanation
+    node.request(B, 2)
+    assert node.take(m.TellPending) == []

@@ -13,6 +13,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from aktis._common import ids
 from aktis._proto import common_pb2, gcs_pb2
@@ -41,6 +42,9 @@ from aktisd.gcs.storage.interface import Table
 
 Report = gcs_pb2.ActorReport
 STORY_ENTRIES = 10_000
+
+MANY_WAITING: Final = 1_000
+"""Actors of one demand that wait, from which on their creator is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,8 @@ class ActorManager:
             view = self._view_of(queue.demand)
             if view is not None and queue.tried_version != view.version:
                 self._place_queue(queue, view, view_is_complete, out)
+            if len(queue.actors) >= MANY_WAITING:
+                self._warn_many(queue, out)
 
     # ---- questions ----
 
@@ -428,11 +434,27 @@ class ActorManager:
                 f"{self.pending_reason(record)}. It waits until such a node joins; "
                 "ask for less, or add a node that has it"
             )
-            event = gcs_pb2.ErrorEvent(
-                job_id=job_id, kind="infeasible_actor", message=message, time_unix_ms=self._clock.unix_ms()
-            )
-            out.publish(gcs_pb2.Publication(channel=ERRORS_CHANNEL, key=job_id, error=event))
+            self._tell_driver(job_id, "infeasible_actor", message, out)
             out.warn("actor_infeasible", actor=ids.short(record.actor_id), job=job_id.hex(), message=message)
+
+    def _warn_many(self, queue: PendingQueue, out: Effects) -> None:
+        first = next(iter(queue.actors.values()))
+        job_id = first.spec.job_id
+        if job_id in queue.warned_jobs:
+            return
+        queue.warned_jobs.add(job_id)
+        message = (
+            f"{len(queue.actors)} actors wait for resources, the first is a {first.spec.class_name}: "
+            f"{self.pending_reason(first)}. They start as others end; create fewer, ask for less with "
+            "num_cpus, or add nodes"
+        )
+        self._tell_driver(job_id, "many_actors_wait", message, out)
+
+    def _tell_driver(self, job_id: bytes, kind: str, message: str, out: Effects) -> None:
+        event = gcs_pb2.ErrorEvent(
+            job_id=job_id, kind=kind, message=message, time_unix_ms=self._clock.unix_ms()
+        )
+        out.publish(gcs_pb2.Publication(channel=ERRORS_CHANNEL, key=job_id, error=event))
 
     def _stamped(self, cause: DeathCause, node_id: bytes) -> DeathCause:
         stamped = DeathCause()
