@@ -173,7 +173,8 @@ class ActorHandle(Generic[T]):
         shape: ActorShape = self.__dict__["_shape"]
         if name not in shape.methods and name not in SPECIAL_NAMES:
             raise AttributeError(
-                f"actor class {shape.class_name} has no method {name!r}; it has {sorted(shape.methods)}"
+                f"actor class {shape.class_name} has no method {name!r}; it has {sorted(shape.methods)}. "
+                "Attributes of an actor can only be read by its methods."
             )
         method = ActorMethod(self._life, shape, name)
         self.__dict__[name] = method

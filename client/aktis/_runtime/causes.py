@@ -43,7 +43,7 @@ def _sentence(cause: common_pb2.DeathCause) -> str:
     else:
         return cause.message or _KINDS.Kind.Name(cause.kind).replace("_", " ").lower()
     said = cause.message
-    return f"{how}: {said}" if said and said not in how else how
+    return f"{how}: {said}" if said and not said.endswith(how.removeprefix("it ")) else how
 
 
 def _signal_name(number: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from aktis._runtime.actor_class import ActorClass
-from aktis._runtime.options import ACTOR_OPTIONS, TASK_OPTIONS
+from aktis._runtime.options import ACTOR_OPTIONS, TASK_OPTIONS, unknown_option
 from aktis._runtime.remote_function import RemoteFunction
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ def remote(*targets: Any, **options: Any) -> Any:
         )
     for name in options:
         if name not in TASK_OPTIONS and name not in ACTOR_OPTIONS:
-            raise ValueError(
-                f"unknown option {name!r}; valid ones: {sorted({*TASK_OPTIONS, *ACTOR_OPTIONS})}"
-            )
+            raise unknown_option(name, "", {*TASK_OPTIONS, *ACTOR_OPTIONS})
     return lambda target: _make(target, options)
 
 

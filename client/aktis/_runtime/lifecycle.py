@@ -185,13 +185,7 @@ def init(
     _mention_unused(dashboard_host=dashboard_host, dashboard_port=dashboard_port)
     with _lock:
         if current.session is None:
-            with HeldInterrupts() as interrupts:
-                context = _enter(
-                    lambda: _start(address, wishes, namespace, dict(runtime_env or {}), log_to_driver)
-                )
-                if interrupts.pending:
-                    shutdown()
-            return context
+            return _enter(lambda: _start(address, wishes, namespace, dict(runtime_env or {}), log_to_driver))
         if ignore_reinit_error:
             return _context(current.session)
         raise RuntimeError(
@@ -204,14 +198,18 @@ def _enter(start: Callable[[], "Session"]) -> Context:
     """NONE -> STARTING -> RUNNING, or back to NONE when there is no session to be had."""
     _reset_after_fork()
     current.attach_anew()
-    _change(State.STARTING)
-    try:
-        session = start()
-    except BaseException:
-        _change(State.NONE)
-        raise
-    _change(State.RUNNING)
-    return _context(session)
+    with HeldInterrupts() as interrupts:
+        _change(State.STARTING)
+        try:
+            session = start()
+        except BaseException:
+            _change(State.NONE)
+            raise
+        _change(State.RUNNING)
+        context = _context(session)
+        if interrupts.pending:
+            shutdown()
+    return context
 
 
 def _check_arguments(

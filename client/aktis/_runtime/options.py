@@ -4,8 +4,9 @@ One table per kind. An unknown key is a ValueError that lists the valid ones, a 
 value a ValueError; every message names the option.
 """
 
+import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from aktis._runtime.environments.check import check_runtime_env
@@ -243,6 +244,14 @@ METHOD_OPTIONS: Final[Mapping[str, Check]] = {
 }
 
 
+def unknown_option(name: str, where: str, table: Iterable[str]) -> ValueError:
+    """Return the error for an option that there is not; it names the one that may have been meant."""
+    valid = sorted(option for option in table if not option.startswith("_"))
+    close = difflib.get_close_matches(name, valid, n=1)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
+    return ValueError(f"unknown option {name!r}{where}{meant}; valid ones: {valid}")
+
+
 def check_options(table: Mapping[str, Check], what: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are set, after checking each one.
 
@@ -256,7 +265,7 @@ def check_options(table: Mapping[str, Check], what: str, options: Mapping[str, A
     for name, value in options.items():
         check = table.get(name)
         if check is None:
-            raise ValueError(f"unknown option {name!r} for {what}; valid ones: {sorted(table)}")
+            raise unknown_option(name, f" for {what}", table)
         if value is not None:
             check(name, value)
     checked = {n: value for n, value in options.items() if value is not None or n in _NONE_IS_A_VALUE}

@@ -11,6 +11,7 @@ from aktis._core import Core, Task, collect_references
 from aktis._runtime import current
 from aktis._runtime.errors import encode_error, task_failure
 from aktis._runtime.execution import captured_group
+from aktis._runtime.pickling import NotPicklableError, unpicklable
 from aktis._runtime.session import Session
 from aktis._worker.exit import ActorExit, leave
 from aktis._worker.interrupts import MainInterrupts
@@ -93,7 +94,10 @@ class TaskRunner:
                     result = run_generator(core, task, result)
             finally:
                 interrupts.end()
-            core.finish(task, (result,) if task.num_returns == 1 else split_returns(task, result))
+            try:
+                core.finish(task, (result,) if task.num_returns == 1 else split_returns(task, result))
+            except NotPicklableError as error:
+                raise unpicklable(f"what {task.name} returned", error.value, error.reason) from None
         except (ActorExit, SystemExit):
             raise
         except BaseException as error:
