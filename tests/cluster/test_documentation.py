@@ -63,6 +63,7 @@ TOP_FOLDERS = (
         "docs/actors.md",
         "docs/api.md",
         "docs/collective.md",
+        "docs/driver.md",
         "docs/objects.md",
         "docs/placement_groups.md",
         "docs/programs.md",
