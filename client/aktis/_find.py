@@ -51,7 +51,9 @@ def find_cluster(address: str | None = None) -> FoundCluster | None:
         return _by_socket(Path(given.removeprefix("unix:")))
     host, separator, port = given.rpartition(":")
     if not separator or not host or not port.isdigit():
-        raise ValueError(f'address must be "auto", "unix:/path/raylet.sock" or "host:port", got {given!r}')
+        raise ValueError(
+            f'address must be "local", "auto", "unix:/path/raylet.sock" or "host:port", got {given!r}'
+        )
     return _by_gcs(given)
 
 

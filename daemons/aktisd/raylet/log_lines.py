@@ -87,8 +87,9 @@ class LogLines:
     def end_windows(self, job_id: bytes, now: float) -> None:
         """Repeats are not waited for any longer: what there were is said by the next ``take``."""
         job = self._jobs.get(job_id)
-        for key in list(job.recent) if job is not None else ():
-            self._end_window(job, key, now)
+        if job is not None:
+            for key in list(job.recent):
+                self._end_window(job, key, now)
 
     def forget(self, job_id: bytes) -> None:
         """The job's driver is gone."""
