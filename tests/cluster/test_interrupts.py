@@ -1,5 +1,7 @@
 """Ctrl-C on a terminal: KeyboardInterrupt at once, then a clean end, of which the sandbox makes sure."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.sandbox import Sandbox
@@ -145,3 +147,25 @@ aktis.shutdown()
         assert [word in terminal.text for word in ("caught", "cancelled", "value 1")] == [True] * 3
         assert "Traceback" not in terminal.text
         assert "\x1b[" in terminal.text, "what workers print is coloured on a terminal"
+
+
+def test_an_interactive_shell_goes_on_after_it(sandbox: Sandbox, tmp_path: Path) -> None:
+    shell = f"""
+import os
+os.environ["IPYTHONDIR"] = {str(tmp_path)!r}
+import IPython
+started()
+IPython.start_ipython(["--simple-prompt", "--no-banner", "--no-confirm-exit"], user_ns=globals())
+"""
+    with on_terminal(sandbox, BEGIN + shell) as terminal:
+        terminal.wait_for("In [1]:")
+        terminal.type("ref = slow.remote(); aktis.get(ref)")
+        terminal.wait_for("a task runs")
+        terminal.press_ctrl_c()
+        terminal.wait_for("In [2]:")
+        assert "KeyboardInterrupt" in terminal.text
+        terminal.type("aktis.cancel(ref); print('sum', aktis.get(aktis.put(1)) + 1)")
+        terminal.wait_for("sum 2")
+        terminal.type("exit")
+        assert terminal.finish() == 0
+        assert "Exception ignored" not in terminal.text

@@ -47,6 +47,10 @@ class Terminal:
         """Press it once."""
         os.write(self._fd, _CTRL_C)
 
+    def type(self, line: str) -> None:
+        """Type a line."""
+        os.write(self._fd, line.encode() + b"\n")
+
     def finish(self) -> int:
         """Read to the program's end; return its exit status."""
         while self._read():
