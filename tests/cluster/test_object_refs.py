@@ -65,7 +65,7 @@ def test_futures() -> None:
         one = same.remote(4).as_future()
         assert isinstance(one, asyncio.Future)
         assert await asyncio.wait_for(one, 30) == 4
-        assert await asyncio.gather(same.remote(5), aktis.put(6)) == [5, 6]
+        assert list(await asyncio.gather(same.remote(5), aktis.put(6))) == [5, 6]
         never = same.remote(same.remote(1)).as_future()
         never.cancel()
         with pytest.raises(asyncio.CancelledError):
