@@ -272,3 +272,8 @@ def test_generators_and_references_can_be_waited_for_together() -> None:
     ready, others = ray.wait([generator, ref], num_returns=2, timeout=DEADLINE_S)
     assert ready == [generator, ref]
     assert others == []
+
+
+@pytest.mark.differs("memory-stays-memory")
+def test_memory_comes_back_as_memory() -> None:
+    assert type(ray.get(ray.put(memoryview(b"abc")))) is memoryview

@@ -29,6 +29,18 @@ def test_a_session_and_its_end() -> None:
     ray.shutdown()
 
 
+@pytest.mark.differs("sessions-end")
+def test_an_old_reference_starts_no_session() -> None:
+    with running_cluster(num_cpus=1):
+        ref = ray.put(1)
+    try:
+        with pytest.raises(ValueError, match="session"):
+            ray.get(ref)
+        assert not ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
 def test_functions_and_classes_go_on_in_another_session() -> None:
     @ray.remote
     def f() -> int:

@@ -79,7 +79,7 @@ class PackageKeeper:
         """Forget what nobody holds, packages only as far as they take too much."""
         now_ms = self._clock.monotonic_ms()
         self._next_trim_ms = now_ms + TRIM_PERIOD_MS
-        of_actors = set(self._environments_of_actors())
+        of_actors = set(self._environments_of_actors()) if self._environments else set()
         for name in [name for name in self._environments if not self._is_held(name, of_actors)]:
             self._forget_environment(name, out)
         held = set().union(*(environment.packages for environment in self._environments.values()))
