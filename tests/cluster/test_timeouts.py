@@ -97,7 +97,7 @@ def test_tasks_in_time_are_left_alone() -> None:
 
 
 def test_generators_and_what_depends_on_a_timeout() -> None:
-    @aktis.remote(timeout_s=0.3)
+    @aktis.remote(timeout_s=1.5)
     def items() -> Iterator[int]:
         yield 1
         spin()

@@ -4,13 +4,11 @@ None stands for the default everywhere but in ``placement_group``, where it mean
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
+from aktis.checkpoint import Checkpoint
 from aktis.util.placement_group import PlacementGroup
 from aktis.util.scheduling_strategies import SchedulingStrategyT
-
-if TYPE_CHECKING:
-    from aktis.checkpoint import Checkpoint
 
 
 class CommonOptions(TypedDict, total=False):
@@ -60,7 +58,7 @@ class ActorOptions(CommonOptions, total=False):
     namespace: str | None
     get_if_exists: bool | None
     allow_out_of_order_execution: bool | None
-    checkpoint: "Checkpoint | None"
+    checkpoint: Checkpoint | None
 
 
 class DecoratorOptions(TaskOptions, ActorOptions, total=False):

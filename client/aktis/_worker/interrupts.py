@@ -11,6 +11,9 @@ import threading
 from typing import Any, Final
 
 _SIGNAL: Final = signal.SIGINT
+FIRST_PAUSE_S: Final = 0.05
+MAX_PAUSE_S: Final = 2.0
+"""Between two signals for one task that has not noticed the first."""
 _set_async = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async.argtypes = [ctypes.c_ulong, ctypes.py_object]
 _NONE: Final = ctypes.py_object()
@@ -49,7 +52,19 @@ class MainInterrupts:
         """Raise KeyboardInterrupt in a task if it is running. Any thread."""
         if self._stretch.running == task_id:
             self._wanted = task_id
-            signal.pthread_kill(self._stretch.thread_id, _SIGNAL)
+            self._send(task_id, FIRST_PAUSE_S)
+
+    def _send(self, task_id: bytes, pause_s: float) -> None:
+        """Send the signal, and again until its handler has run.
+
+        One that comes just before a system call begins is noted by Python, but does not end the call.
+        """
+        if self._wanted != task_id or self._stretch.running != task_id:
+            return
+        signal.pthread_kill(self._stretch.thread_id, _SIGNAL)
+        again = threading.Timer(pause_s, self._send, (task_id, min(2 * pause_s, MAX_PAUSE_S)))
+        again.daemon = True
+        again.start()
 
     def _on_signal(self, *_: Any) -> None:
         if self._wanted is None or self._stretch.running != self._wanted:

@@ -104,3 +104,23 @@ def test_an_interrupt_that_has_not_arrived_is_taken_back() -> None:
         interrupts.end()
     for _ in range(1000):
         pass  # nothing may arrive here any more
+
+
+def test_a_signal_that_came_to_nothing_is_sent_again(
+    interrupts: MainInterrupts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that comes just before a system call begins."""
+    send, sent = signal.pthread_kill, list[int]()
+
+    def lose_the_first(thread_id: int, number: int) -> None:
+        sent.append(number)
+        if len(sent) > 1:
+            send(thread_id, number)
+
+    monkeypatch.setattr("signal.pthread_kill", lose_the_first)
+    interrupts.begin(TASK)
+    interrupts.interrupt(TASK)
+    with pytest.raises(KeyboardInterrupt):
+        threading.Event().wait(30)
+    interrupts.end()
+    assert sent == [signal.SIGINT] * 2
