@@ -327,7 +327,7 @@ def end_a_group_in_use(group: PlacementGroup, refs: list[aktis.ObjectRef[None]])
         with pytest.raises(TaskPlacementGroupRemoved, match=group.id.hex()):
             aktis.get(ref, timeout=LIMIT_S)
     with pytest.raises(ActorPlacementGroupRemoved, match="was removed"):
-        aktis.get(member.where.remote(), timeout=LIMIT_S)
+        call_until_it_fails(member)
 
 
 def test_a_removal_elsewhere_is_noticed_here(pair: PlacementGroup, tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_removal_elsewhere_is_noticed_here(pair: PlacementGroup, tmp_path: Pat
         with pytest.raises(TaskPlacementGroupRemoved):
             aktis.get(running, timeout=LIMIT_S)
     with pytest.raises(ActorPlacementGroupRemoved):
-        aktis.get(member.where.remote(), timeout=LIMIT_S)
+        call_until_it_fails(member)
 
 
 def test_an_actor_does_not_restart_without_its_group() -> None:

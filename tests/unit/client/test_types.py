@@ -97,4 +97,4 @@ def test_method_is_a_decorator_with_and_without_options() -> None:
     assert Some().pair() == (1, 2)
     for arguments, options in (((len, len), {}), ((len,), {"name": "x"}), ((1,), {})):
         with pytest.raises(TypeError, match="used as @method"):
-            aktis.method(*arguments, **options)  # type: ignore[call-overload]
+            aktis.method(*arguments, **options)
