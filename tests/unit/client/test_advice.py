@@ -67,5 +67,10 @@ def test_of_many_small_parts_none_is_named() -> None:
 @pytest.mark.parametrize(("function", "instead"), [("get", "await ref"), ("wait", "asyncio.wait")])
 def test_a_wait_on_an_event_loop_says_what_to_do_instead(function: str, instead: str) -> None:
     advice = Advice()
-    (message,) = advised(lambda: [advice.blocks_loop(function) for _ in range(2)])
+
+    def waits() -> None:
+        for _ in range(2):
+            advice.blocks_loop(function)
+
+    (message,) = advised(waits)
     assert instead in message
