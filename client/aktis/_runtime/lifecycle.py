@@ -178,11 +178,9 @@ def init(
     further = settings_of(private) | dict(_system_config or {})
     wishes = _Wishes(num_cpus, num_gpus, resources, labels, object_store_memory, further)
     _check_arguments(address, wishes, namespace, runtime_env)
-    if include_dashboard:
-        warnings.warn("this version of aktis has no dashboard; include_dashboard is ignored", stacklevel=2)
     if configure_logging:
         _configure_logging(logging_level, logging_format)
-    _mention_unused(dashboard_host=dashboard_host, dashboard_port=dashboard_port)
+    _mention_unused(include_dashboard, dashboard_host=dashboard_host, dashboard_port=dashboard_port)
     with _lock:
         if current.session is None:
             return _enter(lambda: _start(address, wishes, namespace, dict(runtime_env or {}), log_to_driver))
@@ -243,8 +241,10 @@ def _check_arguments(
         check_runtime_env("runtime_env", runtime_env)
 
 
-def _mention_unused(**arguments: Any) -> None:
-    """Name arguments that other programs set and that have no meaning here; too common for a warning."""
+def _mention_unused(include_dashboard: bool | None, **arguments: Any) -> None:
+    """Name arguments that other programs set and that have no meaning here; most are too common to warn."""
+    if include_dashboard:
+        warnings.warn("this version of aktis has no dashboard; include_dashboard is ignored", stacklevel=3)
     given = sorted(name for name, value in arguments.items() if value is not None)
     if given:
         logging.getLogger("aktis").debug("init() ignores %s: there is no dashboard", ", ".join(given))
