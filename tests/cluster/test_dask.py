@@ -1,0 +1,67 @@
+"""Dask's graphs on the cluster. Left out where dask is not installed."""
+
+from collections.abc import Iterator
+from operator import add
+from typing import Any
+
+import aktis
+import pytest
+
+from tests.support.clients import embedded
+
+dask = pytest.importorskip("dask", reason="dask is not installed")
+pytestmark = pytest.mark.xdist_group("dask")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    with embedded(num_cpus=2):
+        yield
+
+
+@pytest.fixture(params=["aktis_dask_get", "ray_dask_get"])
+def get(request: pytest.FixtureRequest) -> Any:
+    import aktis.util.dask
+
+    return getattr(aktis.util.dask, request.param)
+
+
+def test_a_graph_is_computed_and_the_result_has_the_shape_of_the_keys(get: Any) -> None:
+    graph = {"a": 1, "b": (add, "a", 10), ("c", 0): (sum, ["a", "b", "b"]), "d": "b"}
+    assert get(graph, "b") == 11
+    assert get(graph, [["a", ("c", 0)], ["d"], []]) == [[1, 23], [11], []]
+
+
+def test_nodes_run_in_workers_as_tasks_with_options(get: Any) -> None:
+    def resources(_: object) -> dict[str, float]:
+        return aktis.get_runtime_context().get_assigned_resources()
+
+    assert get({"x": (resources, 0)}, "x", remote_args={"num_cpus": 0.5}) == {"CPU": 0.5}
+    assert get({"x": (resources, 0)}, "x", ray_remote_args={"num_cpus": 2}) == {"CPU": 2}
+
+
+def test_an_error_keeps_its_type(get: Any) -> None:
+    def fail(value: int) -> None:
+        raise KeyError(value)
+
+    with pytest.raises(KeyError):
+        get({"a": (fail, 1), "b": (add, "a", 1)}, "b")
+
+
+def test_collections_use_it_while_it_is_enabled() -> None:
+    from aktis.util.dask import disable_dask_on_aktis, enable_dask_on_aktis
+
+    @dask.delayed  # type: ignore[untyped-decorator]
+    def worker_id(value: int) -> str:
+        return aktis.get_runtime_context().get_worker_id()
+
+    own = aktis.get_runtime_context().get_worker_id()
+    with enable_dask_on_aktis():
+        assert worker_id(1).compute() != own
+        total = dask.delayed(sum)([dask.delayed(add)(n, 1) for n in range(20)])
+        assert total.compute() == 210
+    assert worker_id(1).compute(scheduler="sync") == own
+    enable_dask_on_aktis()
+    assert worker_id(1).compute() != own
+    disable_dask_on_aktis()
+    assert dask.config.get("scheduler") is None
