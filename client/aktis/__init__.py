@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WorkerID,
     )
     from aktis._runtime.lifecycle import Context, init, is_initialized, shutdown
+    from aktis._runtime.logging_config import LoggingConfig
     from aktis._runtime.objects import cancel, free, get, put, wait
     from aktis._runtime.remote_function import RemoteFunction
     from aktis._runtime.runtime_context import get_gpu_ids, get_runtime_context
@@ -46,6 +47,7 @@ _HOME = {
     "FunctionID": "aktis._runtime.ids",
     "JobID": "aktis._runtime.ids",
     "NodeID": "aktis._runtime.ids",
+    "LoggingConfig": "aktis._runtime.logging_config",
     "ObjectID": "aktis._runtime.ids",
     "DynamicObjectRefGenerator": "aktis._runtime.generators",
     "ObjectRef": "aktis._runtime.refs",
@@ -87,6 +89,7 @@ __all__ = [
     "DynamicObjectRefGenerator",
     "FunctionID",
     "JobID",
+    "LoggingConfig",
     "NodeID",
     "ObjectID",
     "ObjectRef",

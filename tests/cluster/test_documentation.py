@@ -68,6 +68,7 @@ TOP_FOLDERS = (
         "docs/placement_groups.md",
         "docs/programs.md",
         "docs/runtime_env.md",
+        "docs/state.md",
         "docs/tasks.md",
         "docs/util.md",
     ],

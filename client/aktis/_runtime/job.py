@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Final
+from typing import Any, Final
 
 KV_NAMESPACE: Final = "jobs"
 
@@ -41,11 +41,13 @@ class JobConfig:
     package_path: list[str] = field(default_factory=list)
     """Those entries that belong to the driver's interpreter."""
     cwd: str = ""
+    logging: dict[str, Any] | None = None
+    """A LoggingConfig of the driver, encoded."""
     as_ray: str = ""
     """The release that the driver claims to be when it imports us under the name ray: so do its functions."""
 
     @classmethod
-    def of_this_process(cls, namespace: str) -> "JobConfig":
+    def of_this_process(cls, namespace: str, logging: dict[str, Any] | None = None) -> "JobConfig":
         """Describe the calling driver."""
         cwd = os.getcwd()
         # "" and relative entries mean the working directory of the driver, wherever the worker is.
@@ -58,6 +60,7 @@ class JobConfig:
             [entry for entry in path if os.path.normpath(entry) in local],
             [entry for entry in path if _is_of_interpreter(entry)],
             cwd,
+            logging,
             os.environ.get("AKTIS_COMPAT_RAY", ""),
         )
 
@@ -82,6 +85,10 @@ class JobConfig:
             from aktis.compat import install_as_ray
 
             install_as_ray(self.as_ray)
+        if self.logging is not None:
+            from aktis._runtime.logging_config import LoggingConfig
+
+            LoggingConfig.from_dict(self.logging).apply()
         directory = place.working_dir or self.cwd
         if directory and os.path.isdir(directory):
             os.chdir(directory)

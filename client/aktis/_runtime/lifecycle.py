@@ -24,6 +24,7 @@ from aktis._runtime.environments.check import check_runtime_env
 from aktis._runtime.private_keywords import settings_of
 
 if TYPE_CHECKING:
+    from aktis._runtime.logging_config import LoggingConfig
     from aktis._runtime.session import Session
 
 _IMPORTED_MEANWHILE: Final = (
@@ -32,6 +33,23 @@ _IMPORTED_MEANWHILE: Final = (
     "aktis._runtime.actor_class",
     "aktis._runtime.objects",
 )
+
+
+_IGNORED: Final = {
+    "include_dashboard": "this version of aktis has no dashboard",
+    "local_mode": "tasks run in processes of their own",
+    "enable_resource_isolation": "workers are not isolated from one another",
+}
+"""What would change what a program does: warned of."""
+_UNUSED: Final[Mapping[str, object]] = {
+    "dashboard_host": "127.0.0.1",
+    "dashboard_port": None,
+    "cgroup_path": None,
+    "system_reserved_cpu": None,
+    "system_reserved_memory": None,
+    "proxy_server_url": None,
+}
+"""With their defaults. Too common for a warning."""
 
 
 class State(Enum):
@@ -120,6 +138,16 @@ class _Wishes:
         )
 
 
+@dataclass(frozen=True)
+class _Program:
+    """The arguments of init about this program, whichever cluster it runs on."""
+
+    namespace: str | None
+    runtime_env: dict[str, Any]
+    log_to_driver: bool
+    logging_config: "LoggingConfig | None"
+
+
 def init(
     address: str | None = None,
     *,
@@ -128,41 +156,48 @@ def init(
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
     object_store_memory: int | None = None,
-    namespace: str | None = None,
-    runtime_env: Mapping[str, Any] | None = None,
+    local_mode: bool = False,
     ignore_reinit_error: bool = False,
-    log_to_driver: bool = True,
     include_dashboard: bool | None = None,
-    dashboard_host: str | None = None,
+    dashboard_host: str = "127.0.0.1",
     dashboard_port: int | None = None,
+    job_config: None = None,
     configure_logging: bool = True,
     logging_level: int | str = "info",
     logging_format: str | None = None,
+    logging_config: "LoggingConfig | None" = None,
+    log_to_driver: bool | None = None,
+    namespace: str | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    enable_resource_isolation: bool = False,
+    cgroup_path: str | None = None,
+    system_reserved_cpu: float | None = None,
+    system_reserved_memory: int | None = None,
+    proxy_server_url: str | None = None,
     _system_config: Mapping[str, object] | None = None,
     **private: Any,
 ) -> Context:
-    """Connect this process to a cluster, or start one for it.
+    """Connect this process to a cluster, or start one for it; return facts about it.
+
+    Used in ``with`` they end the session.
 
     Args:
         address: None: the cluster that AKTIS_ADDRESS names, else the one that ``aktis start`` left, else a
             new one. "local": always a new one. "auto": never a new one. "unix:/path", "host:port": that one.
-        num_cpus: CPUs that a new cluster offers; default: those that this process may use.
-        num_gpus: GPUs that a new cluster offers; default: those that are found.
-        resources: Custom resources of a new cluster, for example ``{"special": 2}``.
-        labels: Labels of the new cluster's node.
+        num_cpus, num_gpus: What a new cluster offers; default: what this process may use, what is found.
+        resources, labels: Custom resources of a new cluster, for example ``{"special": 2}``; of its node.
         object_store_memory: Size of a new object store in bytes; default: 30 % of the memory available now.
+        ignore_reinit_error: Return the running session's context instead of raising.
+        configure_logging, logging_level, logging_format: False leaves the logger ``aktis`` alone; its level
+            and format; default: that of the program's own handlers.
+        logging_config: How this program and its tasks and actors log.
+        log_to_driver: Show what workers print; default: True.
         namespace: Where names of actors are unique; default: one of its own for this program.
         runtime_env: Files, packages and variables of this program's workers, see docs/runtime_env.md.
-        ignore_reinit_error: Return the running session's context instead of raising.
-        log_to_driver: Show what workers print.
-        include_dashboard, dashboard_host, dashboard_port: Accepted for compatibility; there is no dashboard.
-        logging_level: Level of the logger ``aktis``; ``configure_logging=False`` leaves it alone.
+        local_mode, include_dashboard, enable_resource_isolation: Accepted with a warning: there is none.
+        job_config: Must be None: pass ``namespace`` and ``runtime_env``.
         _system_config: Further settings of a new cluster's daemons by dotted key (``aktis config docs``).
-        private: ``_memory``, what a new cluster offers in bytes; other keywords with an underscore that
-            libraries pass (``_redis_password``, ``_temp_dir``, ...) are accepted and have no meaning.
-
-    Returns:
-        Facts about the cluster; used in ``with`` it ends the session.
+        private: ``_memory``, what a new cluster offers in bytes. Keywords not named here are not used.
 
     Raises:
         RuntimeError: there is a session already, or the cluster could not start.
@@ -175,15 +210,21 @@ def init(
         ...     aktis.get(aktis.put(1))
         1
     """
+    if configure_logging:
+        _configure_logging(logging_level, logging_format)
+    _heed_foreign(locals())
     further = settings_of(private) | dict(_system_config or {})
     wishes = _Wishes(num_cpus, num_gpus, resources, labels, object_store_memory, further)
     _check_arguments(address, wishes, namespace, runtime_env)
-    if configure_logging:
-        _configure_logging(logging_level, logging_format)
-    _mention_unused(include_dashboard, dashboard_host=dashboard_host, dashboard_port=dashboard_port)
+    program = _Program(namespace, dict(runtime_env or {}), log_to_driver is not False, logging_config)
+    return _begin(address, wishes, program, ignore_reinit_error)
+
+
+def _begin(address: str | None, wishes: _Wishes, program: _Program, ignore_reinit_error: bool) -> Context:
+    """Start the session, or return the context of the one that runs already."""
     with _lock:
         if current.session is None:
-            return _enter(lambda: _start(address, wishes, namespace, dict(runtime_env or {}), log_to_driver))
+            return _enter(lambda: _start(address, wishes, program))
         if ignore_reinit_error:
             return _context(current.session)
         raise RuntimeError(
@@ -241,22 +282,24 @@ def _check_arguments(
         check_runtime_env("runtime_env", runtime_env)
 
 
-def _mention_unused(include_dashboard: bool | None, **arguments: Any) -> None:
-    """Name arguments that other programs set and that have no meaning here; most are too common to warn."""
-    if include_dashboard:
-        warnings.warn("this version of aktis has no dashboard; include_dashboard is ignored", stacklevel=3)
-    given = sorted(name for name, value in arguments.items() if value is not None)
+def _heed_foreign(arguments: Mapping[str, Any]) -> None:
+    """See to arguments of ``init`` that have no meaning here: refused, warned of, or named in the log."""
+    if arguments["job_config"] is not None:
+        raise TypeError("there is no job_config here: pass its namespace and runtime_env to init() instead")
+    if (config := arguments["logging_config"]) is not None:
+        from aktis._runtime.logging_config import LoggingConfig
+
+        if not isinstance(config, LoggingConfig):
+            raise TypeError(f"logging_config must be an aktis.LoggingConfig, got {type(config).__name__}")
+    for name, why in _IGNORED.items():
+        if arguments[name]:
+            warnings.warn(f"init() ignores {name}: {why}", stacklevel=3)
+    given = sorted(name for name, default in _UNUSED.items() if arguments[name] != default)
     if given:
-        logging.getLogger("aktis").debug("init() ignores %s: there is no dashboard", ", ".join(given))
+        logging.getLogger("aktis").debug("init() ignores %s: there is no such thing here", ", ".join(given))
 
 
-def _start(
-    address: str | None,
-    wishes: _Wishes,
-    namespace: str | None,
-    runtime_env: dict[str, Any],
-    log_to_driver: bool,
-) -> "Session":
+def _start(address: str | None, wishes: _Wishes, program: _Program) -> "Session":
     """Find or launch a cluster and connect to it; on failure nothing is left."""
     from aktis._find import find_cluster
 
@@ -268,7 +311,7 @@ def _start(
                 "object_store_memory and _system_config are for new ones; leave them out, or pass "
                 "address='local'"
             )
-        return _connect(found.raylet_address, found.token, namespace, runtime_env, log_to_driver)
+        return _connect(found.raylet_address, found.token, program)
     from aktis._embedded import LaunchOptions, begin_launch
 
     starting = begin_launch(LaunchOptions(settings=wishes.settings()))
@@ -280,7 +323,7 @@ def _start(
         raise
     cluster = starting.wait()
     try:
-        session = _connect(cluster.raylet_address, cluster.token, namespace, runtime_env, log_to_driver)
+        session = _connect(cluster.raylet_address, cluster.token, program)
     except BaseException:
         cluster.shutdown()
         raise
@@ -288,19 +331,28 @@ def _start(
     return session
 
 
-def _connect(
-    raylet_address: str, token: str, namespace: str | None, runtime_env: dict[str, Any], log_to_driver: bool
-) -> "Session":
+def _connect(raylet_address: str, token: str, program: _Program) -> "Session":
     from aktis._runtime.session import connect_driver
 
+    config = program.logging_config
+    logging_fields = None if config is None else config.to_dict()
     session = None
     try:
         with interrupts_let_through():
-            session = connect_driver(raylet_address, token, namespace, runtime_env, log_to_driver)
+            session = connect_driver(
+                raylet_address,
+                token,
+                program.namespace,
+                program.runtime_env,
+                program.log_to_driver,
+                logging_fields,
+            )
     except BaseException:
         if session is not None:
             session.close()
         raise
+    if config is not None:
+        config.apply()
     current.session = session
     atexit.register(_shutdown_at_exit)
     return session

@@ -12,8 +12,11 @@ _WITHOUT_MEANING: Final = frozenset(
         "_metrics_export_port",
         "_node_ip_address",
         "_node_name",
+        "_object_spilling_directory",
+        "_plasma_directory",
         "_redis_password",
         "_redis_username",
+        "_skip_env_hook",
         "_temp_dir",
         "_tracing_startup_hook",
     }

@@ -193,9 +193,16 @@ class Session:
 
 
 def connect_driver(
-    raylet_address: str, token: str, namespace: str | None, runtime_env: dict[str, Any], log_to_driver: bool
+    raylet_address: str,
+    token: str,
+    namespace: str | None,
+    runtime_env: dict[str, Any],
+    log_to_driver: bool,
+    logging: dict[str, Any] | None = None,
 ) -> Session:
     """Register this process as a driver and start its service thread.
+
+    ``logging`` is an encoded LoggingConfig for the job's workers.
 
     Raises:
         ConnectionError: nothing listens there, or the cluster does not accept this program.
@@ -218,7 +225,7 @@ def connect_driver(
                 f"the cluster at {raylet_address} did not accept this program: {error}"
             ) from error
         session.join(registered.node, registered.job.job_id)
-        session.job = JobConfig.of_this_process(registered.job.namespace)
+        session.job = JobConfig.of_this_process(registered.job.namespace, logging)
         if log_to_driver:
             session.service.on_control["log_batch"] = session.printer.show
             session.printer.shows_workers = True

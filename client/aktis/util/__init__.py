@@ -44,6 +44,7 @@ _HOME = {
 _MODULES = (
     "accelerators",
     "collective",
+    "dask",
     "joblib",
     "metrics",
     "multiprocessing",
@@ -51,6 +52,7 @@ _MODULES = (
     "progress",
     "queue",
     "scheduling_strategies",
+    "state",
 )
 
 __all__ = [

@@ -64,7 +64,7 @@ assert ray.util.queue.Queue is Queue and ray.util.multiprocessing.Pool is Pool
 from ray.util.collective.types import Backend, ReduceOp
 from ray.util.collective.collective import allreduce
 names = ["queue", "actor_pool", "collective", "multiprocessing", "joblib", "metrics"]
-names += ["placement_group", "scheduling_strategies"]
+names += ["placement_group", "scheduling_strategies", "state"]
 for name in ("dag", *(f"util.{name}" for name in names)):
     ours, theirs = (importlib.import_module(f"{package}.{name}") for package in ("aktis", "ray"))
     for public in getattr(ours, "__all__", []):
