@@ -12,7 +12,7 @@ from tests.support.clients import embedded
 pytestmark = pytest.mark.xdist_group("generator_bytes")
 ITEM_BYTES = 50_000
 LIMIT_BYTES = 10 * ITEM_BYTES
-ITEMS = 200
+ITEMS = 1000  # enough that the word to wait, which takes its time, comes before the last
 TIMEOUT_S = 30.0
 
 

@@ -57,7 +57,7 @@ class Caller:
                 aktis.get(Slow.remote(None).ping.remote())
             return reply
 
-        control.gcs = answer_late  # type: ignore[method-assign]
+        control.gcs = answer_late  # type: ignore[method-assign, assignment]
         if by_name:
             handle = aktis.get_actor("slow")
         else:

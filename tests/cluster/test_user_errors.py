@@ -48,7 +48,7 @@ CASES: list[tuple[Callable[[], Any], type[BaseException], str]] = [
     (lambda: aktis.get(Actor.remote()), ValueError, r"call \.remote\(\) of one of its methods"),
     (lambda: aktis.get({double.remote(1)}), ValueError, "make a list of it"),
     (lambda: aktis.get({1: double.remote(1)}), ValueError, "get\\(\\) a list of its values"),
-    (lambda: aktis.wait(double.remote(1)), TypeError, "put it into a list"),
+    (lambda: aktis.wait(double.remote(1)), TypeError, "put it into a list"),  # type: ignore[arg-type]
     (lambda: Actor.remote().value, AttributeError, "can only be read by its methods"),
     (lambda: double.options(num_cpu=1), ValueError, r"'num_cpu' for tasks \(did you mean 'num_cpus'\?\)"),
     (lambda: Actor.options(max_retries=1), ValueError, "for actors .*did you mean .*; valid ones: "),

@@ -18,9 +18,9 @@ PROGRAM_TIMEOUT_S = 50.0
 @contextmanager
 def environment(sandbox: Sandbox) -> Iterator[None]:
     """Let clusters of this process live in the sandbox."""
-    before = dict(os.environ)
+    before, inside = dict(os.environ), sandbox.env
     os.environ.clear()
-    os.environ.update(sandbox.env)
+    os.environ.update(inside)
     try:
         yield
     finally:

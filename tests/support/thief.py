@@ -68,9 +68,8 @@ def maker(thief: Thief, name: str, **options: Any) -> Any:
     """Return a remote function whose large result is the argument, and that notes its runs."""
     note = noting(thief, name)
 
-    @aktis.remote(**{"num_cpus": 1, **options})
     def make(value: int) -> Any:
         note()
         return np.full(LARGE, value, np.uint8)
 
-    return make
+    return aktis.remote(make).options(**{"num_cpus": 1, **options})

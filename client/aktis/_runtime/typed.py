@@ -34,10 +34,11 @@ E = TypeVar("E")
 F = TypeVar("F")
 
 
-class Call(Protocol[P, Out_co]):
+class Call(Generic[P, Out_co]):
     """``remote`` of a function with parameters ``P``; returns ``Out_co``.
 
-    After the last reference the arguments are as the function has them, by position or by name.
+    After the last reference the arguments are as the function has them, by position or by name. Not a
+    Protocol: mypy would compare the overloads of two calls pair by pair, again and again, for minutes.
     """
 
     @overload
@@ -141,6 +142,7 @@ class Call(Protocol[P, Out_co]):
         *args: Q.args,
         **kwargs: Q.kwargs,
     ) -> Out_co: ...
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any: ...  # type: ignore[misc]
 
 
 class CallOfFunction:

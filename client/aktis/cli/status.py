@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 
@@ -41,7 +41,7 @@ async def collect(cluster: FoundCluster) -> dict[str, Any]:
     from aktis._proto import gcs_pb2, gcs_pb2_grpc
 
     async with rpc.connect(cluster.gcs_address, cluster.token) as channel:
-        gcs = gcs_pb2_grpc.GcsStub(channel)
+        gcs = cast("gcs_pb2_grpc.GcsAsyncStub", gcs_pb2_grpc.GcsStub(channel))
         try:
             info, nodes, jobs, actors = await asyncio.gather(
                 gcs.GetClusterInfo(gcs_pb2.GetClusterInfoRequest(), timeout=_TIMEOUT_S),

@@ -10,7 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import grpc
 from aktis._common.logging import get_logger
@@ -185,7 +185,7 @@ class GcsStream:
         channel = connect(self._address, self._token)
         was_up = False
         try:
-            stream = gcs_pb2_grpc.GcsStub(channel).NodeStream(None)
+            stream = cast("gcs_pb2_grpc.GcsAsyncStub", gcs_pb2_grpc.GcsStub(channel)).NodeStream(None)
             reply, more = await self._register(stream)
             was_up = True
             self._up(reply)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import grpc
 from aktis._common.logging import get_logger
@@ -47,7 +47,7 @@ class OwnerFrees:
     async def run(self) -> None:
         """Wait for the store to be there, however long it takes to start, then send until cancelled."""
         channel = connect(self._address, self._token)
-        stub = plasma_pb2_grpc.PlasmaStub(channel)
+        stub = cast("plasma_pb2_grpc.PlasmaAsyncStub", plasma_pb2_grpc.PlasmaStub(channel))
         pause_s = FIRST_PAUSE_S
         try:
             await channel.channel_ready()

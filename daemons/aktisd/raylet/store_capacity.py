@@ -6,7 +6,7 @@ another process would come to another number.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import grpc
 from aktis._common.logging import get_logger
@@ -31,7 +31,7 @@ class StoreCapacity:
     async def run(self) -> None:
         """Follow the store until cancelled."""
         channel = connect(self._address, self._token)
-        stub = plasma_pb2_grpc.PlasmaStub(channel)
+        stub = cast("plasma_pb2_grpc.PlasmaAsyncStub", plasma_pb2_grpc.PlasmaStub(channel))
         try:
             while True:
                 await channel.channel_ready()

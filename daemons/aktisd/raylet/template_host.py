@@ -27,6 +27,8 @@ THREAD_VARIABLES: Final = (
     "MKL_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+LIMITED_VARIABLE: Final = "AKTIS_LIMITED_THREADS"
+"""Tells a worker which of them were set here, not by the user."""
 
 
 class TemplateConnection(Protocol):
@@ -163,4 +165,4 @@ def template_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """
     kept = {name: value for name, value in environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
     limited = [name for name in THREAD_VARIABLES if name not in kept]
-    return kept | dict.fromkeys(limited, "1") | {"AKTIS_LIMITED_THREADS": ",".join(limited)}
+    return kept | dict.fromkeys(limited, "1") | {LIMITED_VARIABLE: ",".join(limited)}

@@ -11,7 +11,7 @@ from typing import Protocol
 from aktis._common.environments import Environment, expand_variables
 
 from aktisd.raylet.processes import kill_group
-from aktisd.raylet.template_host import TemplateCommand, TemplateConnection, TemplateHost
+from aktisd.raylet.template_host import LIMITED_VARIABLE, TemplateCommand, TemplateConnection, TemplateHost
 
 COMMON = ""
 
@@ -134,4 +134,6 @@ def command_for(
 
 
 def _environ(common: Mapping[str, str], env_vars: Mapping[str, str]) -> dict[str, str]:
-    return {**common, **expand_variables(env_vars, common)}
+    wanted = expand_variables(env_vars, common)
+    limited = [name for name in common.get(LIMITED_VARIABLE, "").split(",") if name not in wanted]
+    return {**common, **wanted, LIMITED_VARIABLE: ",".join(limited)}

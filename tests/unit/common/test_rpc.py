@@ -5,7 +5,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -14,6 +14,10 @@ from aktis._common.access import REQUIRED_ROLE, Role, TokenAuthority
 from aktis._common.errors import StartError
 from aktis._common.version import protocol_text
 from aktis._proto import gcs_pb2, gcs_pb2_grpc
+
+
+def gcs_stub(channel: grpc.aio.Channel) -> "gcs_pb2_grpc.GcsAsyncStub":
+    return cast("gcs_pb2_grpc.GcsAsyncStub", gcs_pb2_grpc.GcsStub(channel))
 
 
 @pytest.fixture
@@ -68,7 +72,7 @@ def serve(directory: Path, talk: Callable[[str, Denials], Awaitable[None]]) -> N
 def test_calls_and_streams_pass_with_the_token(short_tmp: Path) -> None:
     async def talk(address: str, denials: Denials) -> None:
         async with rpc.connect(address, "secret") as channel:
-            stub = gcs_pb2_grpc.GcsStub(channel)
+            stub = gcs_stub(channel)
             assert (await stub.KvGet(gcs_pb2.KvGetRequest(key=b"k"), timeout=5)).value == b"k"
             items = [item.channel async for item in stub.Subscribe(gcs_pb2.SubscribeRequest(channel="nodes"))]
             assert items == ["nodes"]
@@ -82,7 +86,7 @@ def test_calls_and_streams_pass_with_the_token(short_tmp: Path) -> None:
 def test_a_wrong_token_is_refused_on_every_kind_of_call(short_tmp: Path) -> None:
     async def talk(address: str, denials: Denials) -> None:
         async with rpc.connect(address, "guess") as channel:
-            stub = gcs_pb2_grpc.GcsStub(channel)
+            stub = gcs_stub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as unary:
                 await stub.KvGet(gcs_pb2.KvGetRequest(), timeout=5)
             assert unary.value.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -121,7 +125,7 @@ def test_calls_of_strangers_and_other_versions(
     async def talk(address: str, _denials: Denials) -> None:
         async with grpc.aio.insecure_channel(address) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await gcs_pb2_grpc.GcsStub(channel).KvGet(
+                await gcs_stub(channel).KvGet(
                     gcs_pb2.KvGetRequest(), timeout=5, metadata=grpc.aio.Metadata(*metadata)
                 )
         assert caught.value.code() is code
@@ -136,7 +140,7 @@ def test_a_role_that_the_holder_lacks_is_refused(short_tmp: Path, monkeypatch: p
     async def talk(address: str, _denials: Denials) -> None:
         async with rpc.connect(address, "any") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await gcs_pb2_grpc.GcsStub(channel).KvGet(gcs_pb2.KvGetRequest(), timeout=5)
+                await gcs_stub(channel).KvGet(gcs_pb2.KvGetRequest(), timeout=5)
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "needs the role 'submit'" in str(caught.value.details())
 
@@ -150,7 +154,7 @@ def test_a_method_without_an_entry_is_refused(short_tmp: Path, monkeypatch: pyte
     async def talk(address: str, _denials: Denials) -> None:
         async with rpc.connect(address, "secret") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await gcs_pb2_grpc.GcsStub(channel).KvGet(gcs_pb2.KvGetRequest(), timeout=5)
+                await gcs_stub(channel).KvGet(gcs_pb2.KvGetRequest(), timeout=5)
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "no role assigned" in str(caught.value.details())
 
@@ -161,7 +165,7 @@ def test_a_call_without_a_deadline_is_an_error(short_tmp: Path) -> None:
     async def talk(address: str, _denials: Denials) -> None:
         async with rpc.connect(address, "secret") as channel:
             with pytest.raises(rpc.DeadlineMissingError, match="KvGet was called without timeout="):
-                await gcs_pb2_grpc.GcsStub(channel).KvGet(gcs_pb2.KvGetRequest())
+                await gcs_stub(channel).KvGet(gcs_pb2.KvGetRequest())
 
     serve(short_tmp, talk)
 

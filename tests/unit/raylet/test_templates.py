@@ -4,19 +4,25 @@ import sys
 
 from aktis._common.environments import Environment
 from aktisd.raylet.environments.setup import Prepared
-from aktisd.raylet.template_host import TemplateCommand
+from aktisd.raylet.template_host import LIMITED_VARIABLE, TemplateCommand
 from aktisd.raylet.templates import command_for
 
 NAME = "0123456789abcdef" * 2
-COMMON = TemplateCommand(
-    ("--raylet", "unix:/r"), {"PATH": "/bin", "OMP_NUM_THREADS": "1"}, "/log", "/log/template.log"
-)
+ENVIRON = {
+    "PATH": "/bin",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    LIMITED_VARIABLE: "OMP_NUM_THREADS,MKL_NUM_THREADS",
+}
+COMMON = TemplateCommand(("--raylet", "unix:/r"), ENVIRON, "/log", "/log/template.log")
 
 
 def test_variables_are_in_its_environment_from_the_start() -> None:
     environment = Environment(env_vars={"OMP_NUM_THREADS": "4", "PATH": "/mine:${PATH}"})
     command = command_for(COMMON, NAME, environment, Prepared())
-    assert command.environ == {"PATH": "/mine:/bin", "OMP_NUM_THREADS": "4"}
+    # The user's number of threads is none of those that a worker changes.
+    own = {"PATH": "/mine:/bin", "OMP_NUM_THREADS": "4", LIMITED_VARIABLE: "MKL_NUM_THREADS"}
+    assert command.environ == {**ENVIRON, **own}
     assert command.executable == (sys.executable,)
     assert command.arguments == ("--raylet", "unix:/r", "--environment", NAME)
     assert command.stderr_path == "/log/template-0123456789ab.log"

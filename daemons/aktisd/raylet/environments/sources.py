@@ -10,7 +10,7 @@ import tempfile
 import urllib.request
 import zipfile
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 from urllib.parse import urlsplit
 
 from aktis._common.environments import (
@@ -72,7 +72,7 @@ class Sources:
 
     async def _fetch_package(self, digest: str, file: IO[bytes]) -> None:
         async with connect(self._gcs_address, self._token) as channel:
-            stub = gcs_pb2_grpc.GcsStub(channel)
+            stub = cast("gcs_pb2_grpc.GcsAsyncStub", gcs_pb2_grpc.GcsStub(channel))
 
             async def value(key: str) -> bytes:
                 request = gcs_pb2.KvGetRequest(namespace=PACKAGES_NAMESPACE, key=key.encode())
