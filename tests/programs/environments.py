@@ -16,7 +16,7 @@ PROGRAMS: Final = Path(__file__).parent
 _BUILD: Final = ROOT / "build" / "programs"
 _SOURCES: Final = ("client/aktis", "daemons", "cpp", "proto", "cmake", "CMakeLists.txt", "pyproject.toml")
 _GENERATED: Final = ("_proto", "__pycache__", "tests", "fuzz")
-TIMEOUT_S: Final = 500
+TIMEOUT_S: Final = 1500
 UV: Final = Path(sys.executable).with_name("uv")
 
 

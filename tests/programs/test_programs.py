@@ -17,7 +17,7 @@ TIMEOUT_S = 400
 RAN_THROUGH_ALIAS = ("datatrove", "flwr", "hamilton", "modin", "pymoo", "sklearn")
 RAN_AFTER_INSTALL = ("unidist",)
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("programs")]
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.xdist_group("programs")]
 
 
 @pytest.fixture
