@@ -91,7 +91,8 @@ std::uint32_t fill(Stream& stream, std::uint64_t limit) {
   std::uint32_t index = 0;
   while (!stream.paused()) {
     stream.arrive(index++);
-    EXPECT_EQ(stream.came(10, limit), stream.paused());
+    const bool told = stream.came(10, limit);
+    EXPECT_EQ(told, stream.paused());
   }
   return index;
 }
