@@ -1,5 +1,6 @@
 """Settings and fixtures for every test."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,9 @@ from tests.support.sandbox import MARK, Sandbox, new_sandbox
 # A shared machine stalls: pytest-timeout bounds a test, a deadline per example would only make it flaky.
 settings.register_profile("aktis", deadline=None)
 settings.load_profile("aktis")
+
+# A shell starts what it runs in the background with the signal ignored, which every child would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
