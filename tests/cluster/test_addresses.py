@@ -5,7 +5,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,8 @@ def raylet_of_another_version(directory: Path, answer: int) -> Iterator[None]:
             except OSError:
                 return
             connections.append(connection)
-            connection.sendall(_core.encode_frame(answer, 0, 0, hello))
+            with suppress(BrokenPipeError):  # who only looks whether somebody listens has gone
+                connection.sendall(_core.encode_frame(answer, 0, 0, hello))
 
     thread = threading.Thread(target=serve)
     thread.start()

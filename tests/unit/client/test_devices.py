@@ -9,6 +9,13 @@ from aktis._runtime import execution
 from aktis._worker.devices import Devices
 
 
+@pytest.fixture(autouse=True)
+def own_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test assigns is not the whole process's."""
+    monkeypatch.setattr(execution.assignment, "devices", {})
+    monkeypatch.setattr(execution.assignment, "resources", {})
+
+
 def resources(**amounts: float) -> common_pb2.Resources:
     return common_pb2.Resources(amounts={name: int(amount * 10_000) for name, amount in amounts.items()})
 
