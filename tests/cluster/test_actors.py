@@ -330,7 +330,7 @@ def test_inheritance_between_undecorated_classes() -> None:
 def test_what_is_not_possible_says_what_is() -> None:
     counter = Counter.remote()
     with pytest.raises(TypeError, match=r"PlainCounter\.remote\(\)"):
-        Counter()
+        Counter()  # type: ignore[operator]
     with pytest.raises(TypeError, match=r"\.increment\.remote\(\)"):
         counter.increment()
     with pytest.raises(AttributeError, match=r"no method 'decrement'; it has \['die'"):
@@ -340,7 +340,7 @@ def test_what_is_not_possible_says_what_is() -> None:
     with pytest.raises(TypeError, match="PlainCounter"):
         Counter.remote(1, 2, 3)
     with pytest.raises(ValueError, match="unknown option 'num_returns' for actors"):
-        Counter.options(num_returns=1)
+        Counter.options(num_returns=1)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match=r"cancel\(\) is for tasks"):
         aktis.kill(counter.increment.remote())
 

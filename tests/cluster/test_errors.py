@@ -78,7 +78,7 @@ def test_a_constructor_argument_that_cannot_be_pickled() -> None:
 
 def test_direct_calls_say_to_use_remote() -> None:
     with pytest.raises(TypeError, match=r"use identity\.remote\(\)"):
-        identity(1)
+        identity(1)  # type: ignore[operator]
 
 
 def test_wrong_calls_fail_where_they_are_written() -> None:
@@ -92,15 +92,15 @@ def test_wrong_calls_fail_where_they_are_written() -> None:
 
 def test_unknown_and_bad_options() -> None:
     with pytest.raises(ValueError, match="unknown option 'num_cpu'"):
-        aktis.remote(num_cpu=1)
+        aktis.remote(num_cpu=1)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="unknown option 'lifetime' for tasks"):
-        identity.options(lifetime="detached")
+        identity.options(lifetime="detached")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="'num_cpus' must be a number"):
-        identity.options(num_cpus="1")
+        identity.options(num_cpus="1")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="function or a class"):
         aktis.remote(3)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"\.options\(\)"):
-        aktis.remote(identity)
+        aktis.remote(identity)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="@remote"):
         aktis.remote()
 

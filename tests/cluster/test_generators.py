@@ -240,7 +240,7 @@ def test_wrong_uses_say_what_to_do() -> None:
     with pytest.raises(TypeError, match="must be a generator"):
         aktis.get(only)
     with pytest.raises(ValueError, match="'streaming' or 'dynamic'"):
-        count.options(num_returns="all")
+        count.options(num_returns="all")  # type: ignore[call-overload]
 
 
 def test_nothing_is_kept_of_streams_that_are_over() -> None:

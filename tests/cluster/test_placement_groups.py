@@ -49,7 +49,7 @@ def pair() -> Iterator[PlacementGroup]:
     remove_placement_group(group)
 
 
-def inside(group: PlacementGroup, index: int = -1, captures: bool | None = None) -> dict[str, object]:
+def inside(group: PlacementGroup, index: int = -1, captures: bool | None = None) -> dict[str, Any]:
     """Options of what runs in a group."""
     return {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, index, captures)}
 
@@ -221,14 +221,14 @@ def test_tasks_run_in_the_bundle_that_they_name(pair: PlacementGroup) -> None:
 
 def with_gpu_name(task: object) -> str:
     """The GPU of the bundle: always the same one."""
-    name: str = aktis.get(task.remote())[2]  # type: ignore[attr-defined]
+    name: str = aktis.get(task.remote())[2]
     assert name in ("0", "1")
     return name
 
 
 def test_the_older_options_mean_the_same(pair: PlacementGroup) -> None:
     options = {"placement_group": pair, "placement_group_bundle_index": 1}
-    assert aktis.get(where.options(**options).remote())[0] == pair.id.hex()
+    assert aktis.get(where.options(**options).remote())[0] == pair.id.hex()  # type: ignore[call-overload]
     member = Member.options(**options).remote()
     assert aktis.get(member.where.remote()) == pair.id.hex()
     aktis.kill(member)
@@ -405,9 +405,9 @@ def test_a_name_finds_its_group_until_that_is_removed() -> None:
         ({"bundles": [{"CPU": 1}], "topology_strategy": {"rack": "PACK"}}, "topology_strategy"),
     ],
 )
-def test_groups_that_cannot_be(arguments: dict[str, object], words: str) -> None:
+def test_groups_that_cannot_be(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        placement_group(**arguments)  # type: ignore[arg-type]
+        placement_group(**arguments)
 
 
 def test_wrong_types() -> None:
@@ -445,7 +445,7 @@ def test_what_does_not_fit_into_the_group_is_refused_at_once(pair: PlacementGrou
         (inside("group"), ValueError, "PlacementGroup"),  # type: ignore[arg-type]
     ],
 )
-def test_options_that_are_not_valid(options: dict[str, object], error: type[Exception], words: str) -> None:
+def test_options_that_are_not_valid(options: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         where.options(**options)
 

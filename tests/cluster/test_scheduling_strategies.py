@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import aktis
 import pytest
@@ -48,7 +49,7 @@ def here() -> str:
 
 def run(**options: object) -> None:
     """A task and an actor with these options run on the only node."""
-    assert aktis.get(node.options(**options).remote(), timeout=LIMIT_S) == here()
+    assert aktis.get(node.options(**options).remote(), timeout=LIMIT_S) == here()  # type: ignore[call-overload]
     member = Member.options(**options).remote()
     assert aktis.get(member.node.remote(), timeout=LIMIT_S) == here()
     aktis.kill(member)
@@ -57,7 +58,7 @@ def run(**options: object) -> None:
 def wait_in_vain(capfd: pytest.CaptureFixture[str], *words: str, **options: object) -> None:
     """A task and an actor with these options wait, and the driver says why of each."""
     capfd.readouterr()
-    task = node.options(**options).remote()
+    task = node.options(**options).remote()  # type: ignore[call-overload]
     member = Member.options(**options).remote()
     call = member.node.remote()
     said = ""
@@ -101,7 +102,7 @@ def test_hard_affinity_to_a_node_that_is_too_small_fails() -> None:
     strategy = NodeAffinitySchedulingStrategy(here(), soft=False)
     options = {"scheduling_strategy": strategy, "num_cpus": 64}
     with pytest.raises(TaskUnschedulableError, match="can never serve"):
-        aktis.get(node.options(**options).remote(), timeout=LIMIT_S)
+        aktis.get(node.options(**options).remote(), timeout=LIMIT_S)  # type: ignore[call-overload]
     with pytest.raises(ActorUnschedulableError, match="CPU"):
         aktis.get(Member.options(**options).remote().node.remote(), timeout=LIMIT_S)
 
@@ -161,8 +162,8 @@ def test_a_fallback_holds_where_the_selector_does_not(capfd: pytest.CaptureFixtu
         {"zone": Exists(), "colour": DoesNotExist()},
     ],
 )
-def test_conditions_that_hold(hard: dict[str, object]) -> None:
-    run(scheduling_strategy=NodeLabelSchedulingStrategy(hard=hard))  # type: ignore[arg-type]
+def test_conditions_that_hold(hard: dict[str, Any]) -> None:
+    run(scheduling_strategy=NodeLabelSchedulingStrategy(hard=hard))
 
 
 def test_soft_conditions_never_keep_anything_waiting() -> None:
@@ -198,7 +199,7 @@ def test_conditions_that_do_not_hold(condition: object, capfd: pytest.CaptureFix
         ),
     ],
 )
-def test_options_that_are_not_valid(options: dict[str, object], error: type[Exception], words: str) -> None:
+def test_options_that_are_not_valid(options: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         node.options(**options)
     with pytest.raises(error, match=words):

@@ -77,7 +77,7 @@ def test_several_returns_and_none() -> None:
     @aktis.remote(num_returns=0)
     def none() -> None: ...
 
-    assert aktis.get(three.remote()) == [1, 2, 3]  # type: ignore[comparison-overlap]
+    assert aktis.get(three.remote()) == [1, 2, 3]
     assert none.remote() is None
     assert aktis.get(add.options(num_returns=1).remote(1)) == 3
 
@@ -88,7 +88,7 @@ def test_a_wrong_number_of_returns_is_an_error() -> None:
         return 1, 2
 
     with pytest.raises(ValueError, match=r"must return 3 values \(num_returns\), got 2"):
-        aktis.get(two.remote()[0])  # type: ignore[index]
+        aktis.get(two.remote()[0])
 
 
 def test_tasks_submit_tasks() -> None:
