@@ -222,6 +222,7 @@ void Segment::sleep(Bell& bell, std::uint32_t target, std::uint32_t rank, TimePo
     const auto slice_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(slice).count();
     const timespec timeout{slice_ns / 1'000'000'000, slice_ns % 1'000'000'000};
     futex(bell.value, FUTEX_WAIT, seen, &timeout);
+    if (reached(bell.value.load(), target)) return;  // not by way of the GIL, which others may hold
     if (interrupt_) interrupt_();
   }
 }

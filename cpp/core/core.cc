@@ -14,8 +14,9 @@ namespace {
 
 // Serialized ClientMessage{set_blocked{blocked}} (field 6, a submessage whose field 1 is a bool).
 constexpr std::byte kSetBlocked[] = {std::byte{0x32}, std::byte{2}, std::byte{8}, std::byte{1}};
-constexpr int kClosingRounds = 3;  // posted closes, what they post, and one to spare
 constexpr std::byte kSetUnblocked[] = {std::byte{0x32}, std::byte{0}};
+constexpr std::chrono::seconds kClosingRoundLimit{1};
+constexpr int kClosingRounds = 4;  // posted closes, what they post, what they open, and one to spare
 
 }  // namespace
 
@@ -92,10 +93,9 @@ void Core::connect_raylet(wire::TimePoint deadline) {
 
 std::string Core::listen(const std::string& sockets_dir) {
   const std::string address = "unix:" + sockets_dir + "/" + config_.worker.hex() + ".sock";
-  auto listener =
-      wire::Listener::listen(reactor_, address, [this](wire::UniqueFd fd, const wire::PeerCredentials&) {
-        wire::Connection::accept(reactor_, std::move(fd), policy(), peer_delegate_);
-      });
+  auto listener = wire::Listener::listen(
+      reactor_, address,
+      [this](wire::UniqueFd fd, const wire::PeerCredentials&) { on_peer_accepted(std::move(fd)); });
   Guard guard(mutex_);
   sockets_dir_ = sockets_dir;
   listener_ = std::move(listener);
@@ -117,13 +117,8 @@ void Core::connect_plasma(const std::string& address, wire::TimePoint deadline) 
 
 void Core::close() {
   if (closed_.exchange(true) || reactor_.in_forked_child()) return;
-  std::vector<std::shared_ptr<wire::Connection>> open;
   {
     Guard guard(mutex_);
-    for (auto& [worker, peer] : peers_) {
-      if (peer.connection) open.push_back(peer.connection);
-    }
-    for (auto& [connection, worker] : open_) open.push_back(connection->shared_from_this());
     for (auto& [request, call] : calls_) {
       call->failed = true;
       call->waiter.complete();
@@ -132,11 +127,35 @@ void Core::close() {
   if (listener_) listener_->close();
   if (plasma_) plasma_->close();  // the arena goes, unless a value in it is being read
   if (raylet_) raylet_->close("shut down");
-  for (auto& connection : open) connection->close("shut down");
   events_.wake();
   // Descriptors are closed by whoever polls, and from now on nobody may: references that are still held keep
-  // this object, and with it every connection, alive.
-  for (int round = 0; round < kClosingRounds; ++round) baton_.poll_now();
+  // this object, and with it every connection, alive. What a round reads may still open connections.
+  for (int round = 0; round < kClosingRounds; ++round) {
+    close_peers();
+    poll_what_was_posted();
+  }
+}
+
+// Another thread may have the baton, and give it up before it has done what was posted.
+void Core::poll_what_was_posted() {
+  const auto done = std::make_shared<wire::Waiter>();
+  reactor_.post([done] { done->complete(); });
+  baton_.wait(*done, wire::Clock::now() + kClosingRoundLimit);
+}
+
+void Core::close_peers() {
+  std::vector<std::shared_ptr<wire::Connection>> all;
+  {
+    Guard guard(mutex_);
+    for (auto& [worker, peer] : peers_) {
+      if (peer.connection) all.push_back(peer.connection);
+    }
+    for (auto& [connection, worker] : open_) all.push_back(connection->shared_from_this());
+    for (auto& arriving : arriving_) {
+      if (auto connection = arriving.lock()) all.push_back(std::move(connection));
+    }
+  }
+  for (auto& connection : all) connection->close("shut down");
 }
 
 RefId Core::ref_of(const ObjectId& id) {

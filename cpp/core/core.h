@@ -358,6 +358,9 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   wire::HandshakePolicy policy() const;
   std::shared_ptr<wire::Connection> peer(const WorkerId& worker, const std::string& address = {});
   void send(const WorkerId& worker, CoreFrame type, Bytes payload, bool urgent = true);
+  void on_peer_accepted(wire::UniqueFd fd);
+  void close_peers();
+  void poll_what_was_posted();
   void on_peer_open(wire::Connection& connection, const WorkerId& worker);
   void on_peer_frame(wire::Connection& connection, const wire::Frame& frame);
   void on_peer_closed(wire::Connection& connection, const std::string& reason);
@@ -526,7 +529,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   Scheduling scheduling_;
   ActorCalls actor_calls_;
   std::unordered_map<WorkerId, Peer, IdHash> peers_;
-  std::unordered_map<wire::Connection*, WorkerId> open_;  // accepted or connected, handshake done
+  std::unordered_map<wire::Connection*, WorkerId> open_;   // accepted or connected, handshake done
+  std::vector<std::weak_ptr<wire::Connection>> arriving_;  // accepted, in the handshake, which has a deadline
   std::unordered_map<std::uint64_t, Call*> calls_;
   std::vector<std::shared_ptr<wire::Connection>> dirty_;  // have frames queued
   bool urgent_ = false;

@@ -46,6 +46,7 @@ void Core::free_now_or_later(const ObjectId& id, ObjectEntry& known,
     return;
   }
   drop_value(id, known, std::move(error));
+  complete(id, known);  // who waited for the store's answer gets the error
 }
 
 void Core::free_if_wanted(const ObjectId& id, ObjectEntry& known) {

@@ -57,7 +57,8 @@ bool Core::has_left() const {
 
 // By whoever polls, in every round: a reply that was held has gone, or a peer has read what was written.
 void Core::look_whether_left() {
-  if (!held_replies_.empty() || (leave_told_ && !has_left())) return;
+  const bool may_tell = !leave_told_ && gives_back() && running_.empty();
+  if (!held_replies_.empty() || (!may_tell && !has_left())) return;
   for (wire::Waiter* waiter : std::exchange(leaving_waiters_, {})) waiter->complete();
 }
 

@@ -69,8 +69,17 @@ void Core::flush_all() {
   unlock_and_flush(guard);
 }
 
+void Core::on_peer_accepted(wire::UniqueFd fd) {
+  if (closed_) return;
+  auto connection = wire::Connection::accept(reactor_, std::move(fd), policy(), peer_delegate_);
+  Guard guard(mutex_);
+  std::erase_if(arriving_, [](const auto& earlier) { return earlier.expired(); });
+  arriving_.push_back(connection);
+}
+
 void Core::on_peer_open(wire::Connection& connection, const WorkerId& worker) {
   Guard guard(mutex_);
+  std::erase_if(arriving_, [&](const auto& one) { return one.lock().get() == &connection; });
   open_[&connection] = worker;
   Peer& peer = peers_[worker];
   if (!peer.connection) peer.connection = connection.shared_from_this();

@@ -205,7 +205,7 @@ bool Core::on_stream_taken(wire::Connection& connection, Bytes payload) {
 void Core::let_stream_go_on(IncomingTask& task, std::uint32_t taken, bool paused) {
   task.taken = std::max(task.taken, taken);
   task.stream_paused = paused;
-  if (task.stream_waiter != nullptr) task.stream_waiter->complete();
+  if (task.stream_waiter != nullptr && !paused) task.stream_waiter->complete();
 }
 
 }  // namespace aktis::core

@@ -139,7 +139,9 @@ TEST_F(LoopbackTest, ErrorsAndArgumentsPassFromTaskToTask) {
 }
 
 TEST_F(LoopbackTest, ABlockedTaskGivesBackWhatIsQueuedBehindIt) {
-  auto owner = process(wire::Role::kDriver);
+  CoreLimits limits;  // nothing is stolen: only what is given back can run
+  limits.scheduling.stuck_after = limits.scheduling.steal_worthwhile = 1h;
+  auto owner = process(wire::Role::kDriver, limits);
   auto one = worker(), two = worker();
   owner->lease(*one, 1);
   for (int i = 0; i < 20; ++i) owner->get_and_drop(owner->submit({.function = "echo", .args = "fast"}));
@@ -487,6 +489,26 @@ TEST_F(LoopbackTest, EverythingAtOnceWhileWorkersDie) {
   mortality.join();
   EXPECT_TRUE(owner->becomes("tasks", 0));
   EXPECT_EQ(owner->statistic("in_flight_bytes"), 0);
+}
+
+TEST_F(LoopbackTest, ClosingTakesEffectAlthoughAnotherThreadPolls) {
+  auto one = worker();
+  for (int round = 1; round <= 20; ++round) {  // who polls in the end is a matter of luck
+    auto owner = process(wire::Role::kDriver);
+    owner->lease(*one, round);
+    owner->get_and_drop(owner->submit({.function = "echo", .args = "connected"}));
+    const auto polls = owner->statistic("user_polls");
+    wire::Waiter released;
+    std::thread other([&] {
+      Core::BlockScope scope(owner->core(), nullptr);
+      owner->core().wait(released, wire::TimePoint::max(), scope);
+    });
+    while (owner->statistic("user_polls") == polls) owner->core().post_wake();
+    owner->core().close();
+    EXPECT_EQ(owner->statistic("connections"), 0);
+    released.complete();
+    other.join();
+  }
 }
 
 TEST(PolicyThreadTest, IsWokenByWhatCameBeforeItWaits) {

@@ -291,7 +291,9 @@ int Reactor::Impl::run_timers() {
 }
 
 Reactor::Reactor(std::chrono::microseconds spin) : impl_(std::make_unique<Impl>(spin)) {}
-void Reactor::set_spin(std::chrono::microseconds spin) { impl_->patience_ = Patience(affordable(spin)); }
+void Reactor::set_spin(std::chrono::microseconds spin) {
+  post([this, spin] { impl_->patience_ = Patience(affordable(spin)); });  // it is the poller's
+}
 
 Reactor::~Reactor() {
   // Handlers may be destroyed here and call remove(): impl_ must still be in place then.

@@ -30,7 +30,7 @@ class Reactor {
   // (wire/patience.h). Throws std::system_error when epoll or eventfd cannot be made.
   explicit Reactor(std::chrono::microseconds spin = {});
   ~Reactor();
-  // Another `spin`; only while nobody else polls.
+  // Another `spin`, from the next poll() on. Any thread.
   void set_spin(std::chrono::microseconds spin);
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;

@@ -22,6 +22,7 @@ from typing import Final
 MARK: Final = "AKTIS_TEST_MARK"
 ARENA: Final = "memfd:aktis-plasma-arena"
 PF_EXITING: Final = 0x4  # include/linux/sched.h
+SO_ACCEPTCON: Final = 0x10000  # include/linux/net.h
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Sandbox:
         home = self.base / "aktis"
         left += [f"file {path}" for path in sorted(self.base.rglob("*")) if path != home]
         sockets = Path("/proc/net/unix").read_text().splitlines()
-        left += [f"socket {line.split()[-1]}" for line in sockets if f"{self.base}/" in line]
+        left += [_describe_socket(line) for line in sockets if f"{self.base}/" in line]
         left += [f"shared memory {arena}" for arena in sorted(own_arenas() - self._arenas_before)]
         return left
 
@@ -113,6 +114,22 @@ class Sandbox:
             for process in processes:
                 assert wait_for_exit(process.pid, 5.0), f"{process} survives SIGKILL"
         shutil.rmtree(self.base, ignore_errors=True)
+
+
+def _describe_socket(line: str) -> str:
+    """Say of a line of /proc/net/unix what the socket is, and whether it is this process's."""
+    _, _, _, flags, _, _, inode, path = line.split()
+    kind = "listening" if int(flags, 16) & SO_ACCEPTCON else "connected"
+    own = f"socket:[{inode}]" in _own_descriptors()
+    return f"{kind} socket {path} of {'this' if own else 'another'} process"
+
+
+def _own_descriptors() -> set[str]:
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(entry))
+    return found
 
 
 def own_arenas() -> set[str]:
