@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from tools.tidy_source import Finding, Function, SourceFile, find_notes
 
 SKIPS = frozenset(
-    {"pytest.skip", "pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail", "unittest.skip"}
+    {
+        "pytest.importorskip",
+        "pytest.skip",
+        "pytest.mark.skip",
+        "pytest.mark.skipif",
+        "pytest.mark.xfail",
+        "unittest.skip",
+    }
 )
 SLEEPS = frozenset({"time.sleep", "asyncio.sleep", "sleep"})
 UNOWNED = (

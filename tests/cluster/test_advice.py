@@ -30,6 +30,7 @@ for _ in range(5):
 for _ in range(5):
     aktis.get(takes.remote(table))   # line 25
 loop = Loop.remote()
+aktis.get(loop.__aktis_ready__.remote())
 print(aktis.get([loop.waits.remote([slow.remote()]) for _ in range(2)]))
 print(aktis.get(loop.awaits.remote([slow.remote()])))
 aktis.get(takes.remote(aktis.put(table)))

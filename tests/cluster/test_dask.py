@@ -1,15 +1,15 @@
-"""Dask's graphs on the cluster. Left out where dask is not installed."""
+"""Dask's graphs on the cluster."""
 
 from collections.abc import Iterator
 from operator import add
 from typing import Any
 
 import aktis
+import dask
 import pytest
 
 from tests.support.clients import embedded
 
-dask = pytest.importorskip("dask", reason="dask is not installed")
 pytestmark = pytest.mark.xdist_group("dask")
 
 

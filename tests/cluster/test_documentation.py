@@ -1,5 +1,6 @@
 """The examples of the pages and of the docstrings do what they say; pages name files that exist."""
 
+import ast
 import doctest
 import importlib
 import re
@@ -56,6 +57,15 @@ TOP_FOLDERS = (
 )
 
 
+def strict(source: str) -> str:
+    """Make an example that expects an exception fail when there is none."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try) and node.handlers and not node.orelse:
+            node.orelse = ast.parse("raise AssertionError('nothing was raised')").body
+    return ast.unparse(tree)
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -76,7 +86,7 @@ TOP_FOLDERS = (
 def test_a_page_runs_from_top_to_bottom(sandbox: Sandbox, page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks
-    finished = run_program(sandbox, "\n".join(blocks))
+    finished = run_program(sandbox, strict("\n".join(blocks)))
     assert finished.returncode == 0, finished.stderr
 
 

@@ -482,6 +482,8 @@ with aktis.init(namespace="tests"):
         get_placement_group("goes")
     except ValueError as error:
         assert "no placement group named 'goes'" in str(error)
+    else:
+        raise AssertionError("it is still found")
     remove_placement_group(group)  # the last that this program does
     print(group.id.hex())
 """

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pickle
 import threading
-import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from multiprocessing.pool import ThreadPool
@@ -81,7 +80,6 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "an error in map": lambda pool: pool.map(refuse_two, range(5)),
     "an error in imap": lambda pool: list(pool.imap(refuse_two, range(5))),
     "not an iterable": lambda pool: pool.map(square, 5),
-    "too early": lambda pool: pool.map_async(time.sleep, [0.5]).successful(),
     "join of a running pool": lambda pool: pool.join(),
 }
 
@@ -407,7 +405,6 @@ def test_a_large_argument_of_many_tasks_is_stored_once(monkeypatch: pytest.Monke
 
 
 def test_scikit_learn_searches_a_grid() -> None:
-    pytest.importorskip("sklearn")
     from sklearn.datasets import make_classification
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV

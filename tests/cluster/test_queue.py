@@ -75,6 +75,7 @@ def test_an_item_that_waits_for_room_is_sent_once() -> None:
     assert queue.get(timeout=30) == "first"
     assert queue.get(timeout=30) == "counted"
     putter.join(30)
+    assert Counted.times == 1
     with pytest.raises(Full):
         queue.put_nowait_batch([Counted(), Counted()])
     queue.put("full")

@@ -180,11 +180,12 @@ def test_bytes_are_copied_out_because_they_own_their_memory() -> None:
     assert not in_arena(address_of_memory(memoryview(stored(bytes(COUNT * 8)))))
 
 
-# ---- pandas and Arrow, where they are installed ----
+# ---- pandas and Arrow ----
 
 
 def test_data_frames() -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame(
         {"n": np.arange(COUNT), "x": np.ones(COUNT), "when": np.arange(COUNT).view("M8[ns]"), "s": "text"}
     )
@@ -200,7 +201,8 @@ def test_data_frames() -> None:
 
 
 def test_arrow_tables_arrays_and_buffers() -> None:
-    arrow = pytest.importorskip("pyarrow")
+    import pyarrow as arrow
+
     table = arrow.table({"n": np.arange(COUNT), "s": ["text", None] * (COUNT // 2)})
     result = stored({"table": table, "array": table["n"].chunk(0), "buffer": arrow.py_buffer(bytes(COUNT))})
     assert result["table"].equals(table)

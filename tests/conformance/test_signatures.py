@@ -82,8 +82,10 @@ def problem_of(row: Row) -> str:
         found = resolve(row.name)
     except (ImportError, AttributeError) as error:
         return f"{row.name}: {error}"
-    if not row.parameters or not callable(found):
+    if not row.parameters:
         return ""
+    if not callable(found):
+        return f"{row.name} cannot be called"
     try:
         signature = inspect.signature(found)
     except (ValueError, TypeError):
