@@ -12,6 +12,7 @@ import aktis
 import pytest
 from aktis.exceptions import TaskCancelledError
 
+from tests.support.board import Board
 from tests.support.clients import embedded
 
 pytestmark = pytest.mark.xdist_group("cancel")
@@ -23,54 +24,33 @@ def cluster() -> Iterator[None]:
         yield
 
 
-@aktis.remote
-class Board:
-    """Where tasks say that they have begun."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self.changed = asyncio.Condition()
-
-    async def mark(self, name: str) -> None:
-        async with self.changed:
-            self.seen.add(name)
-            self.changed.notify_all()
-
-    async def wait_for(self, name: str) -> None:
-        async with self.changed:
-            await self.changed.wait_for(lambda: name in self.seen)
-
-    async def names(self) -> set[str]:
-        return self.seen
-
-
 @aktis.remote(max_retries=0)
 def busy(board: Any, name: str) -> None:
     """Run until interrupted; say how that went."""
     try:
-        aktis.get(board.mark.remote(name))
+        aktis.get(board.say.remote(name))
         end = time.monotonic() + 40
         while time.monotonic() < end:
             pass
     except KeyboardInterrupt:
-        aktis.get(board.mark.remote(f"{name} interrupted"))
+        aktis.get(board.say.remote(f"{name} interrupted"))
         raise
 
 
 def test_a_running_task_is_interrupted_and_its_worker_goes_on() -> None:
     board: Any = Board.remote()
     ref = busy.remote(board, "a")
-    aktis.get(board.wait_for.remote("a"))
+    aktis.get(board.hear.remote("a"))
     aktis.cancel(ref)
     with pytest.raises(TaskCancelledError):
         aktis.get(ref, timeout=30)
-    assert "a interrupted" in aktis.get(board.names.remote())
+    assert "a interrupted" in aktis.get(board.all.remote())
 
 
 def test_a_queued_task_never_runs() -> None:
     board: Any = Board.remote()
     first = busy.remote(board, "first")
-    aktis.get(board.wait_for.remote("first"))
+    aktis.get(board.hear.remote("first"))
     second = busy.remote(board, "second")
     aktis.cancel(second)
     with pytest.raises(TaskCancelledError):
@@ -78,7 +58,7 @@ def test_a_queued_task_never_runs() -> None:
     aktis.cancel(first)
     with pytest.raises(TaskCancelledError):
         aktis.get(first, timeout=30)
-    assert "second" not in aktis.get(board.names.remote())
+    assert "second" not in aktis.get(board.all.remote())
 
 
 def test_a_task_that_waits_is_interrupted() -> None:
@@ -86,11 +66,11 @@ def test_a_task_that_waits_is_interrupted() -> None:
 
     @aktis.remote
     def wait(board: Any) -> None:
-        aktis.get(board.mark.remote("waits"))
-        aktis.get(board.wait_for.remote("never"))
+        aktis.get(board.say.remote("waits"))
+        aktis.get(board.hear.remote("never"))
 
     ref = wait.remote(board)
-    aktis.get(board.wait_for.remote("waits"))
+    aktis.get(board.hear.remote("waits"))
     aktis.cancel(ref, recursive=False)
     with pytest.raises(TaskCancelledError):
         aktis.get(ref, timeout=30)
@@ -138,11 +118,11 @@ def test_children_are_cancelled_too() -> None:
         aktis.get(busy.remote(board, "child"))
 
     ref = parent.remote(board)
-    aktis.get(board.wait_for.remote("child"))
+    aktis.get(board.hear.remote("child"))
     aktis.cancel(ref)
     with pytest.raises(TaskCancelledError):
         aktis.get(ref, timeout=30)
-    aktis.get(board.wait_for.remote("child interrupted"), timeout=30)
+    aktis.get(board.hear.remote("child interrupted"), timeout=30)
 
 
 def test_coroutines_are_cancelled() -> None:
@@ -183,7 +163,7 @@ def test_a_plain_actors_call_is_interrupted_and_the_next_one_is_not() -> None:
     @aktis.remote
     class Worker:
         def work(self, board: Any) -> None:
-            aktis.get(board.mark.remote("works"))
+            aktis.get(board.say.remote("works"))
             end = time.monotonic() + 40
             while time.monotonic() < end:
                 pass
@@ -194,7 +174,7 @@ def test_a_plain_actors_call_is_interrupted_and_the_next_one_is_not() -> None:
     worker = Worker.remote()
     ref = worker.work.remote(board)
     after = worker.next.remote()
-    aktis.get(board.wait_for.remote("works"))
+    aktis.get(board.hear.remote("works"))
     aktis.cancel(ref)
     with pytest.raises(TaskCancelledError):
         aktis.get(ref, timeout=30)
@@ -210,7 +190,7 @@ def test_what_depends_on_a_cancelled_task_is_cancelled() -> None:
 
     ref = busy.remote(board, "needed")
     user = use.remote(ref)
-    aktis.get(board.wait_for.remote("needed"))
+    aktis.get(board.hear.remote("needed"))
     aktis.cancel(ref)
     with pytest.raises(TaskCancelledError):
         aktis.get(user, timeout=30)

@@ -1,6 +1,5 @@
 """Where a cancel may find a task: waiting for arguments, sent ahead, blocked, in an actor, in a generator."""
 
-import asyncio
 import contextlib
 import os
 import threading
@@ -12,6 +11,7 @@ import aktis
 import pytest
 from aktis.exceptions import TaskCancelledError, WorkerCrashedError
 
+from tests.support.board import Board
 from tests.support.clients import embedded
 
 pytestmark = pytest.mark.xdist_group("cancel_cases")
@@ -22,27 +22,6 @@ TIMEOUT_S = 30
 def cluster() -> Iterator[None]:
     with embedded(num_cpus=2):
         yield
-
-
-@aktis.remote(num_cpus=0)
-class Board:
-    """What tasks say, and gates at which they wait."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.changed = asyncio.Condition()
-
-    async def say(self, word: str) -> None:
-        async with self.changed:
-            self.said.append(word)
-            self.changed.notify_all()
-
-    async def hear(self, word: str) -> None:
-        async with self.changed:
-            await self.changed.wait_for(lambda: word in self.said)
-
-    async def all(self) -> list[str]:
-        return self.said
 
 
 @pytest.fixture

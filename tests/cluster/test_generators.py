@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from aktis.exceptions import TaskCancelledError, WorkerCrashedError
 
+from tests.support.board import Board
 from tests.support.clients import embedded
 
 pytestmark = pytest.mark.xdist_group("generators")
@@ -27,24 +28,6 @@ def count(n: int) -> Iterator[int]:
     yield from range(n)
 
 
-@aktis.remote
-class Gate:
-    """Opens when somebody says so."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self.changed = asyncio.Condition()
-
-    async def open(self, name: str) -> None:
-        async with self.changed:
-            self.seen.add(name)
-            self.changed.notify_all()
-
-    async def wait_for(self, name: str) -> None:
-        async with self.changed:
-            await self.changed.wait_for(lambda: name in self.seen)
-
-
 def test_items_come_in_order_and_then_the_end() -> None:
     generator = count.remote(1_000)
     assert isinstance(generator, aktis.ObjectRefGenerator)
@@ -55,19 +38,19 @@ def test_items_come_in_order_and_then_the_end() -> None:
 
 
 def test_an_item_is_there_before_the_task_has_ended() -> None:
-    gate = Gate.remote()
+    gate = Board.remote()
 
     @aktis.remote
     def slow(gate: Any) -> Iterator[str]:
         yield "early"
-        aktis.get(gate.wait_for.remote("go"))
+        aktis.get(gate.hear.remote("go"))
         yield "late"
 
     generator = slow.remote(gate)
     assert aktis.get(next(generator)) == "early"
     assert not generator.next_ready()
     assert aktis.wait([generator], timeout=0) == ([], [generator])
-    aktis.get(gate.open.remote("go"))
+    aktis.get(gate.say.remote("go"))
     ready, _ = aktis.wait([generator], timeout=30)
     assert ready == [generator]
     assert aktis.get(next(generator)) == "late"
@@ -131,7 +114,7 @@ def test_exceptions_are_retried_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_generator_waits_while_its_consumer_lags(tmp_path: Path) -> None:
-    gate = Gate.remote()
+    gate = Board.remote()
 
     @aktis.remote(generator_backpressure_num_objects=3)
     def produce(path: Path, gate: Any) -> Iterator[int]:
@@ -139,13 +122,13 @@ def test_the_generator_waits_while_its_consumer_lags(tmp_path: Path) -> None:
             with path.open("a") as file:
                 file.write("x")
             if number == 3:
-                gate.open.remote("ahead")  # the consumer has taken one: three wait, and this is the next
+                gate.say.remote("ahead")  # the consumer has taken one: three wait, and this is the next
             yield number
 
     path = tmp_path / "produced"
     generator = produce.remote(path, gate)
     taken = [aktis.get(next(generator))]
-    aktis.get(gate.wait_for.remote("ahead"))
+    aktis.get(gate.hear.remote("ahead"))
     assert path.stat().st_size == 4
     taken += [aktis.get(ref) for ref in generator]
     assert taken == list(range(12))

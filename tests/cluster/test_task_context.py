@@ -15,6 +15,7 @@ import pytest
 from aktis._runtime.execution import current_task
 from aktis.exceptions import TaskCancelledError
 
+from tests.support.board import Board
 from tests.support.clients import embedded
 
 pytestmark = pytest.mark.xdist_group("task context")
@@ -43,24 +44,6 @@ def identity() -> Identity:
 
 
 who = aktis.remote(identity)
-
-
-@aktis.remote
-class Board:
-    """Where tasks say how far they are, and wait for one another."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self.changed = asyncio.Condition()
-
-    async def mark(self, name: str) -> None:
-        async with self.changed:
-            self.seen.add(name)
-            self.changed.notify_all()
-
-    async def wait_for(self, name: str) -> None:
-        async with self.changed:
-            await self.changed.wait_for(lambda: name in self.seen)
 
 
 @aktis.remote
@@ -96,10 +79,10 @@ class Spawner:
 def held(board: Any, name: str) -> str:
     """Say that it runs and wait to be let go."""
     try:
-        aktis.get(board.mark.remote(f"{name} runs"))
-        aktis.get(board.wait_for.remote(f"{name} may go"))
+        aktis.get(board.say.remote(f"{name} runs"))
+        aktis.get(board.hear.remote(f"{name} may go"))
     except KeyboardInterrupt:
-        aktis.get(board.mark.remote(f"{name} interrupted"))
+        aktis.get(board.say.remote(f"{name} interrupted"))
         raise
     return name
 
@@ -120,12 +103,12 @@ def test_a_recursive_cancel_ends_only_the_coroutines_own_children() -> None:
     board, spawner = Board.remote(), Spawner.remote()
     refs = {name: spawner.spawn_and_wait.remote(board, name) for name in ("a", "b")}
     for name in refs:
-        aktis.get(board.wait_for.remote(f"{name} runs"), timeout=TIMEOUT_S)
+        aktis.get(board.hear.remote(f"{name} runs"), timeout=TIMEOUT_S)
     aktis.cancel(refs["a"])
     with pytest.raises(TaskCancelledError):
         aktis.get(refs["a"], timeout=TIMEOUT_S)
-    aktis.get(board.wait_for.remote("a interrupted"), timeout=TIMEOUT_S)
-    aktis.get(board.mark.remote("b may go"))
+    aktis.get(board.hear.remote("a interrupted"), timeout=TIMEOUT_S)
+    aktis.get(board.say.remote("b may go"))
     assert aktis.get(refs["b"], timeout=TIMEOUT_S) == "b"
 
 
@@ -220,7 +203,7 @@ def test_a_thread_that_a_task_leaves_waiting_does_not_hold_up_the_next_one(tmp_p
     @aktis.remote
     def leave_waiting(board: Any) -> int:
         if board is not None:
-            never = board.wait_for.remote("never")
+            never = board.hear.remote("never")
             threading.Thread(target=lambda: aktis.get([child.remote(), never]), daemon=True).start()
             Path(path).read_text()  # it has the CPU that the waiting thread lends
         return os.getpid()

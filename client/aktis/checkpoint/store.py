@@ -148,9 +148,10 @@ class CheckpointStore:
     """The versions of one state, also for programs that save and load by themselves. Not for several threads.
 
     Example:
-        >>> store = CheckpointStore("/tmp/checkpoints", "my-state")
-        >>> version = store.save({"step": 3})
-        >>> CheckpointStore("/tmp/checkpoints", "my-state").load()
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     version = CheckpointStore(folder, "my-state").save({"step": 3})
+        ...     CheckpointStore(folder, "my-state").load()
         {'step': 3}
     """
 
