@@ -68,10 +68,12 @@ def test_the_concurrency_of_coroutines_is_limited_if_asked_for() -> None:
         def __init__(self) -> None:
             self.inside = 0
             self.most = 0
+            self.both_here = asyncio.Barrier(2)
 
         async def call(self) -> None:
             self.inside += 1
             self.most = max(self.most, self.inside)
+            await self.both_here.wait()
             for _ in range(10):
                 await asyncio.sleep(0)
             self.inside -= 1
@@ -80,7 +82,7 @@ def test_the_concurrency_of_coroutines_is_limited_if_asked_for() -> None:
             return self.most
 
     limited = Limited.remote()
-    ray.get([limited.call.remote() for _ in range(10)])
+    ray.get([limited.call.remote() for _ in range(10)], timeout=DEADLINE_S)
     assert ray.get(limited.result.remote()) == 2
 
 
