@@ -73,7 +73,8 @@ def run(system: str, python: Path, arguments: list[str]) -> dict[str, str]:
     options = ["--peer", system, "-q", f"--junitxml={report}", "-p", "no:cacheprovider", "-n", "2"]
     if system != "aktis":
         options += ["-W", "ignore", f"--timeout={PEER_TIMEOUT_S}"]
-    command: list[str | Path] = [python, "-m", "pytest", *options, *(arguments or [TESTS])]
+    where = [] if any(argument.startswith(TESTS) for argument in arguments) else [TESTS]
+    command: list[str | Path] = [python, "-m", "pytest", *options, *arguments, *where]
     finished = subprocess.run(command, cwd=ROOT, check=False)
     if not report.exists():
         sys.exit(f"pytest ended with {finished.returncode} before it had run a test on {system}")

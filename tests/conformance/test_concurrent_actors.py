@@ -167,11 +167,12 @@ def test_groups_of_coroutines() -> None:
     @ray.remote(num_cpus=0, concurrency_groups={"io": 2})
     class Service:
         def __init__(self) -> None:
-            self.opened = asyncio.Event()
+            self.opened = threading.Event()
 
         @ray.method(concurrency_group="io")
         async def wait(self) -> str:
-            await self.opened.wait()
+            # A group may have a loop of its own, and an event belongs to one loop.
+            await asyncio.to_thread(self.opened.wait, DEADLINE_S)
             return "opened"
 
         async def open(self) -> None:
