@@ -268,7 +268,7 @@ std::vector<std::pair<std::string, std::int64_t>> Core::statistics() {
       {"rejected_frames", static_cast<std::int64_t>(rejected_frames_.load())},
       {"refused_peers", static_cast<std::int64_t>(refused_peers_.load())},
       {"overrun_peers", static_cast<std::int64_t>(overrun_peers_.load())},
-      {"running", static_cast<std::int64_t>(running_.size())},
+      {"running", static_cast<std::int64_t>(running_.size() + taken_.size())},
       {"user_polls", static_cast<std::int64_t>(baton.user_polls)},
       {"service_polls", static_cast<std::int64_t>(baton.service_polls)},
       {"handovers", static_cast<std::int64_t>(baton.handovers)},

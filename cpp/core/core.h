@@ -559,7 +559,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::vector<wire::Waiter*> leaving_waiters_;
   ActorId actor_;
   std::unordered_map<TaskId, TaskHandle, IdHash> running_;
-  // Taken by an event loop, which has not begun them yet.
+  // Handed out and not begun yet: an event loop takes several, and a thread has to wait for the GIL.
   std::unordered_map<TaskId, TaskHandle, IdHash> taken_;
   wire::TimePoint next_due_ = wire::TimePoint::max();  // when the earliest running task may be overdue
   struct HeldReply {

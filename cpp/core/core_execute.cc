@@ -95,6 +95,7 @@ TaskHandle Core::next_task(const std::string& name, wire::Waiter& waiter) {
   if (accepting_ && !group.queue.empty()) {
     TaskHandle task = std::move(group.queue.front());
     group.queue.pop_front();
+    taken_.emplace(task->message.id, task);
     return task;
   }
   group.waiting.push_back(&waiter);

@@ -12,6 +12,7 @@ import aktis
 import pytest
 from aktis.exceptions import ActorDiedError, ActorUnavailableError
 
+from tests.support.board import Board
 from tests.support.clients import embedded
 from tests.support.sandbox import wait_for_exit
 
@@ -28,6 +29,26 @@ def cluster() -> Iterator[None]:
 
 def get(ref: Any) -> Any:
     return aktis.get(ref, timeout=TIMEOUT_S)
+
+
+@aktis.remote(num_cpus=0)
+class Taker:
+    def __init__(self, argument: Any, path: str) -> None:
+        Path(path).touch()
+
+    def call(self) -> None: ...
+
+
+@aktis.remote(num_cpus=0)
+class LeavesAtOnce:
+    """An async actor whose constructor ends it."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("a") as runs:
+            runs.write("x")
+        aktis.exit_actor()
+
+    async def call(self) -> None: ...
 
 
 class Plain:
@@ -196,3 +217,28 @@ def test_groups_given_when_the_actor_is_made() -> None:
     get(alone)
     with pytest.raises(ValueError, match="'cpu'"):
         made.ping.options(concurrency_group="cpu").remote()
+
+
+@pytest.mark.parametrize("name", ["", "taken"])
+def test_an_actor_can_be_killed_before_it_has_been_made(tmp_path: Path, name: str) -> None:
+    """Its argument is not there yet; its calls fail at once, and it never lives."""
+    board: Any = Board.remote()
+    made = tmp_path / "made"
+    options: dict[str, Any] = {"name": name} if name else {}
+    actor: Any = Taker.options(**options).remote(board.hear.remote("go"), str(made))
+    waiting = actor.call.remote()
+    aktis.kill(actor)
+    for ref in (waiting, actor.call.remote()):
+        with pytest.raises(ActorDiedError, match=r"killed by kill\(\)"):
+            get(ref)
+    get(board.say.remote("go"))
+    get(Taker.remote(None, str(tmp_path / "other")).call.remote())  # one that was asked for later is there
+    assert not made.exists()
+
+
+def test_an_async_actor_that_leaves_in_its_constructor_is_not_restarted(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    leaves: Any = LeavesAtOnce.options(max_restarts=3).remote(runs)
+    with pytest.raises(ActorDiedError, match=r"exit_actor\(\) was called"):
+        get(leaves.call.remote())
+    assert runs.read_text() == "x"

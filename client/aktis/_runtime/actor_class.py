@@ -15,7 +15,7 @@ from aktis._runtime.functions import Exported
 from aktis._runtime.options import ACTOR_OPTIONS, actor_demands, check_actor_combination, check_options
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
 from aktis._runtime.signatures import CallCheck
-from aktis.exceptions import ActorAlreadyExistsError, AktisError
+from aktis.exceptions import ActorAlreadyExistsError, AktisError, SessionEndedError
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -167,7 +167,14 @@ class ActorClass(Generic[T]):
 
         made = None
         while made is None:
-            if not all(session.watchers.add(arg, again, value=False) for arg in (*args, *kwargs.values())):
+            try:
+                # One at a time: `again` is to be called once.
+                there = all(
+                    session.watchers.add(arg, again, value=False) for arg in (*args, *kwargs.values())
+                )
+            except SessionEndedError:
+                return
+            if not there:
                 return
             try:
                 made = self._creation(session, actor_id, args, kwargs, parent)
@@ -330,8 +337,7 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
         )
     check_session(actor._life, repr(actor))
     session = current.require()
-    request = gcs_pb2.KillActorRequest(actor_id=actor._actor_id, no_restart=no_restart)
     try:
-        session.control.gcs("KillActor", request, gcs_pb2.KillActorReply)
+        session.actors.kill(actor._actor_id, no_restart=no_restart)
     except ControlError as error:
         raise AktisError(f"actor {actor!r} could not be killed: {error}") from error

@@ -44,8 +44,6 @@ CHANNEL: Final = "actors"
 READY_METHOD: Final = "__aktis_ready__"
 MAX_CREATIONS_PER_REQUEST: Final = 256
 CREATE_TIMEOUT_S: Final = 60.0
-CREATE_ATTEMPTS: Final = 10
-"""How often an unanswered creation is asked for again: the GCS may be restarting. Ids make it idempotent."""
 
 _READY: Final = TaskTemplate(
     class_key=0, function_id=bytes(16), name=READY_METHOD, method=READY_METHOD, max_retries=0
@@ -96,7 +94,7 @@ class ActorDirectory:
             if self._creating:
                 return
             self._creating = True
-        self._errands.run(self._create_batches)
+            self._errands.run(self._create_batches)
 
     def create_named(
         self, spec: gcs_pb2.ActorSpec, arguments: list[ObjectRef[Any]], *, get_if_exists: bool
@@ -110,14 +108,14 @@ class ActorDirectory:
         """
         with self._lock:
             self._arguments[spec.actor_id] = arguments
-        request = gcs_pb2.CreateActorsRequest(specs=[spec], get_if_exists=get_if_exists)
-        reply = self._control.gcs("CreateActors", request, gcs_pb2.CreateActorsReply, CREATE_TIMEOUT_S)
-        result = reply.results[0]
+        try:
+            result = self._request_creation([spec], get_if_exists=get_if_exists).results[0]
+        except ControlError:
+            self._not_created(spec.actor_id)
+            self._order_kill(spec.actor_id)  # it may have been created although nobody said so
+            raise
         if result.error or result.existed:
-            with self._lock:
-                self._lives = {k: v for k, v in self._lives.items() if v != spec.actor_id}
-                self._unconfirmed.discard(spec.actor_id)
-                self._forget(spec.actor_id)
+            self._not_created(spec.actor_id)
         elif spec.awaits_arguments:
             with self._lock:
                 self._reserved.add(spec.actor_id)
@@ -125,6 +123,12 @@ class ActorDirectory:
         else:
             self._created(spec.actor_id, result)
         return result
+
+    def _not_created(self, actor_id: bytes) -> None:
+        with self._lock:
+            self._lives = {life: actor for life, actor in self._lives.items() if actor != actor_id}
+            self._unconfirmed.discard(actor_id)
+            self._forget(actor_id)
 
     def _create_batches(self) -> None:
         while True:
@@ -156,15 +160,12 @@ class ActorDirectory:
         if abandoned:
             self._errands.run(functools.partial(self._end, actor_id))
 
-    def _request_creation(self, batch: list[gcs_pb2.ActorSpec]) -> gcs_pb2.CreateActorsReply:
-        request = gcs_pb2.CreateActorsRequest(specs=batch)
-        for _ in range(CREATE_ATTEMPTS - 1):
-            try:
-                return self._control.gcs("CreateActors", request, gcs_pb2.CreateActorsReply, CREATE_TIMEOUT_S)
-            except ControlError as error:
-                if error.status not in (4, 14):  # DEADLINE_EXCEEDED, UNAVAILABLE
-                    raise
-        return self._control.gcs("CreateActors", request, gcs_pb2.CreateActorsReply, CREATE_TIMEOUT_S)
+    def _request_creation(
+        self, batch: list[gcs_pb2.ActorSpec], *, get_if_exists: bool = False
+    ) -> gcs_pb2.CreateActorsReply:
+        request = gcs_pb2.CreateActorsRequest(specs=batch, get_if_exists=get_if_exists)
+        reply = gcs_pb2.CreateActorsReply
+        return self._control.gcs_insistently("CreateActors", request, reply, CREATE_TIMEOUT_S)
 
     def fail_creation(self, actor_id: bytes, error: BaseException) -> None:
         """The creation of an actor could not be sent: it is dead, and its calls say why."""
@@ -183,8 +184,11 @@ class ActorDirectory:
                 waiting.discard(actor_id)
         self.heard(gcs_pb2.Actor(spec=spec, state=gcs_pb2.Actor.DEAD, death_cause=cause))
         if reserved:  # others may know it by its name
-            request = gcs_pb2.KillActorRequest(actor_id=actor_id, no_restart=True)
-            self._errands.run(functools.partial(self._kill, request))
+            self._order_kill(actor_id)
+
+    def _order_kill(self, actor_id: bytes) -> None:
+        request = gcs_pb2.KillActorRequest(actor_id=actor_id, no_restart=True)
+        self._errands.run(functools.partial(self._kill, request))
 
     # ---- following ----
 
@@ -241,7 +245,7 @@ class ActorDirectory:
     def _ask(self, actor_id: bytes) -> None:
         try:
             actor = self._control.actor(actor_id)
-        except LocalRayletDiedError as error:
+        except AktisError as error:  # nobody can tell where it is
             self._core.actor_fail(actor_id, encode_error(error))
             return
         if actor is not None:
@@ -388,6 +392,20 @@ class ActorDirectory:
         self._errands.run(lambda: self._end(actor_id))
         return True
 
+    def kill(self, actor_id: bytes, *, no_restart: bool) -> None:
+        """End an actor or only its process; one that is still to be created is dead for good.
+
+        Raises:
+            ControlError: the GCS could not be asked.
+        """
+        request = gcs_pb2.KillActorRequest(actor_id=actor_id, no_restart=no_restart)
+        self._control.gcs_insistently("KillActor", request, gcs_pb2.KillActorReply)
+        with self._lock:
+            if no_restart and actor_id in self._unconfirmed:  # nobody else would tell its calls
+                spec = gcs_pb2.ActorSpec(actor_id=actor_id)
+                cause = common_pb2.DeathCause(kind=common_pb2.DeathCause.KILLED, message="killed by kill()")
+                self.heard(gcs_pb2.Actor(spec=spec, state=gcs_pb2.Actor.DEAD, death_cause=cause))
+
     def _end(self, actor_id: bytes) -> None:
         if self._table.stage(actor_id) is Stage.DEAD:
             return
@@ -395,4 +413,4 @@ class ActorDirectory:
 
     def _kill(self, request: gcs_pb2.KillActorRequest) -> None:
         with contextlib.suppress(LocalRayletDiedError):  # then everything ends anyway
-            self._control.gcs("KillActor", request, gcs_pb2.KillActorReply)
+            self._control.gcs_insistently("KillActor", request, gcs_pb2.KillActorReply)

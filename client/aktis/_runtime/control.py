@@ -12,11 +12,16 @@ from aktis.exceptions import AktisError, LocalRayletDiedError
 DEFAULT_TIMEOUT_S: Final = 30.0
 # How much longer than the daemons' own deadline we wait, so that their answer, which says why, comes first.
 _GRACE_S: Final = 2.0
+DEATH_TIMEOUT_S: Final = 5.0
 
 Reply = TypeVar("Reply", bound=Message)
 OnAnswer = Callable[[raylet_pb2.GcsResult], None]
 
 STATUS_DEADLINE_EXCEEDED: Final = 4
+STATUS_UNAVAILABLE: Final = 14
+UNANSWERED: Final = frozenset({STATUS_DEADLINE_EXCEEDED, STATUS_UNAVAILABLE})
+ATTEMPTS: Final = 10
+"""How often what the GCS does not answer is asked in all: it may be restarting."""
 
 
 class ControlError(AktisError):
@@ -86,6 +91,18 @@ class Control:
             raise ControlError(f"the GCS could not serve {method}: {result.error}", result.status)
         return reply.FromString(result.payload)
 
+    def gcs_insistently(
+        self, method: str, request: Message, reply: type[Reply], timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Reply:
+        """Call a method again when the GCS does not answer; for what is idempotent. Raises as `gcs` does."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self.gcs(method, request, reply, timeout_s)
+            except ControlError as error:
+                if error.status not in UNANSWERED:
+                    raise
+        return self.gcs(method, request, reply, timeout_s)
+
     def send_gcs(self, method: str, request: Message, on_answer: OnAnswer, timeout_s: float) -> None:
         """Call a unary method of the GCS without waiting; ``on_answer`` is called on the service thread.
 
@@ -132,11 +149,17 @@ class Control:
 
     def actor(self, actor_id: bytes) -> gcs_pb2.Actor | None:
         """Return the state of an actor, None when the cluster does not know it."""
-        reply = self.gcs("GetActor", gcs_pb2.GetActorRequest(actor_id=actor_id), gcs_pb2.GetActorReply)
+        request = gcs_pb2.GetActorRequest(actor_id=actor_id)
+        reply = self.gcs_insistently("GetActor", request, gcs_pb2.GetActorReply)
         return reply.actor if reply.found else None
 
     def death_cause(self, worker_id: bytes) -> Any:
         """Return why a process of this node died (a DeathCause), None when that is not known in time."""
         message = raylet_pb2.ClientMessage(ask_death=raylet_pb2.AskDeath(worker_id=worker_id))
-        answer = self.call(message, timeout_s=5.0).death_answer
+        try:
+            answer = self.call(message, DEATH_TIMEOUT_S).death_answer
+        except ControlError as error:
+            if error.status not in UNANSWERED:
+                raise
+            return None
         return answer.cause if answer.found else None

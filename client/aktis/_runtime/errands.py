@@ -6,6 +6,7 @@ object or an actor, which may take for ever: that is what `aktis._runtime.refs.W
 """
 
 import collections
+import contextlib
 import sys
 import threading
 import traceback
@@ -52,14 +53,23 @@ class Errands:
             if self._threads >= self._max_threads:
                 return True
             self._threads += 1
-        threading.Thread(target=self._work, name=f"aktis-{self._name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=f"aktis-{self._name}", daemon=True).start()
+        except BaseException:
+            with self._lock:
+                self._threads -= 1
+                with contextlib.suppress(ValueError):  # another thread has it
+                    self._queue.remove(errand)
+            raise
         return True
 
-    def close(self) -> None:
-        """Take nothing more, and drop what has not begun."""
+    def close(self) -> list[Errand]:
+        """Take nothing more; return what has not begun and will not."""
         with self._lock:
             self._closed = True
+            dropped = list(self._queue)
             self._queue.clear()
+            return dropped
 
     def finish(self, timeout_s: float) -> None:
         """Take nothing more, and wait so long for what is there; after `close` only for what has begun."""
@@ -72,7 +82,7 @@ class Errands:
         while (errand := self._next()) is not None:
             try:
                 errand()
-            except Exception:
+            except BaseException:  # also of a user's: this thread goes on
                 if not self._closed:
                     print(f"aktis: an internal call failed:\n{traceback.format_exc()}", file=sys.stderr)
             del errand  # with what it refers to, before `finish` is told that nothing runs any more

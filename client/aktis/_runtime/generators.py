@@ -1,6 +1,5 @@
 """Streaming generators: a task whose results arrive one by one, while it runs."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -130,16 +129,5 @@ async def _existence(ref: ObjectRef[Any] | None) -> None:
     """Wait until an object exists, without looking at it."""
     if ref is None:
         return
-    loop = asyncio.get_running_loop()
-    there: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(_settle, there)
-
-    if not current.require_for(ref).watchers.add(ref, wake):
-        await there
-
-
-def _settle(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
+    watchers = current.require_for(ref).watchers
+    await watchers.end(watchers.begin([ref], value=False))

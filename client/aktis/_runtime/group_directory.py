@@ -13,7 +13,14 @@ from typing import Any, Final, TypeVar, cast
 
 from aktis._core import Core, ObjectRef
 from aktis._proto import gcs_pb2, raylet_pb2
-from aktis._runtime.control import Control, OnAnswer
+from aktis._runtime.control import (
+    ATTEMPTS,
+    STATUS_DEADLINE_EXCEEDED,
+    UNANSWERED,
+    Control,
+    ControlError,
+    OnAnswer,
+)
 from aktis._runtime.current import EVENT_GROUP_ORDERS
 from aktis._runtime.errands import Errands
 from aktis._runtime.errors import encode_error
@@ -23,9 +30,6 @@ from aktis.util.placement_group import PlacementGroup, placement_group_of
 CHANNEL: Final = "placement_groups"
 MAX_PER_REQUEST: Final = 256
 TIMEOUT_S: Final = 60.0
-ATTEMPTS: Final = 10
-"""How often an unanswered request is repeated: the GCS may be restarting. Ids make it idempotent."""
-_UNANSWERED: Final = frozenset({4, 14})  # DEADLINE_EXCEEDED, UNAVAILABLE
 MAX_REMOVED: Final = 10_000
 """Removed groups that are remembered, so that nobody needs to ask about them."""
 
@@ -60,6 +64,7 @@ class GroupDirectory:
 
     Args:
         fail_class: fails the queued tasks of a scheduling class.
+        complain: tells the user what nobody else will hear of.
         collects: whether orders wait a moment for others. Those of a task must not: whoever has its result
             may look at what it did.
     """
@@ -70,6 +75,7 @@ class GroupDirectory:
         control: Control,
         errands: Errands,
         fail_class: Callable[[int, bytes], object],
+        complain: Callable[[str], object],
         *,
         collects: bool,
     ) -> None:
@@ -79,6 +85,7 @@ class GroupDirectory:
         self._control = control
         self._errands = errands
         self._fail_class = fail_class
+        self._complain = complain
         self._lock = threading.RLock()
         self._answered = threading.Condition(self._lock)
         self._subscribed = False
@@ -97,6 +104,7 @@ class GroupDirectory:
 
         Raises:
             ValueError: the name is taken.
+            ControlError: the GCS does not answer.
             LocalRayletDiedError: nobody can ask the GCS.
         """
         group_id = spec.placement_group_id
@@ -106,11 +114,18 @@ class GroupDirectory:
             self._subscribe()
             self._order(spec)
         if spec.name:
-            self.confirm(group_id)
+            answered = self.confirm(group_id)
             with self._lock:
                 failure = self._failures.pop(group_id, None)
             if failure is not None:
                 raise ValueError(failure)
+            if not answered:
+                self.remove(group_id)
+                raise ControlError(
+                    f"the GCS did not say within {TIMEOUT_S:g} s whether the name {spec.name!r} is free: the "
+                    "placement group is given up; see `aktis status`",
+                    STATUS_DEADLINE_EXCEEDED,
+                )
 
     def remove(self, group_id: bytes) -> None:
         """Remove a group, after what was ordered before. Whoever uses it here from now on fails at once.
@@ -127,11 +142,15 @@ class GroupDirectory:
         if named:  # the name is free from now on, for other processes too
             self.flush()
 
-    def confirm(self, group_id: bytes) -> None:
-        """Wait until the GCS has answered the creation of a group, if this process has asked for it."""
+    def confirm(self, group_id: bytes) -> bool:
+        """Wait until the GCS has answered the creation of a group, if this process has asked for it.
+
+        Returns:
+            Whether it has.
+        """
         self.flush()
         with self._answered:
-            self._answered.wait_for(lambda: self._is_answered(group_id), TIMEOUT_S)
+            return self._answered.wait_for(lambda: self._is_answered(group_id), TIMEOUT_S)
 
     def _is_answered(self, group_id: bytes) -> bool:
         entry = self._entries.get(group_id)
@@ -177,8 +196,7 @@ class GroupDirectory:
                 if created:
                     self._send_creations(created, removed)
                 else:
-                    removal = gcs_pb2.RemovePlacementGroupsRequest(placement_group_ids=removed)
-                    self._send("RemovePlacementGroups", removal, lambda _: None, ATTEMPTS)
+                    self._send_removals(removed)
 
     def _take_orders(self, kind: type[Order]) -> list[Order]:
         """Take those of a kind with which the orders begin."""
@@ -187,14 +205,32 @@ class GroupDirectory:
             taken.append(cast(Order, self._orders.popleft()))
         return taken
 
-    def _send_creations(self, specs: list[Spec], remove_first: list[bytes]) -> None:
+    def _send_removals(self, group_ids: list[bytes], attempts: int = ATTEMPTS) -> None:
         def answered(result: raylet_pb2.GcsResult) -> None:
+            if result.status in UNANSWERED and attempts > 1:
+                self._send_removals(group_ids, attempts - 1)
+            elif result.status:
+                self._complain(
+                    f"placement groups {', '.join(map(bytes.hex, group_ids))} could not be removed, they go "
+                    f"with the job: {result.error}"
+                )
+
+        request = gcs_pb2.RemovePlacementGroupsRequest(placement_group_ids=group_ids)
+        self._send("RemovePlacementGroups", request, answered)
+
+    def _send_creations(self, specs: list[Spec], remove_first: list[bytes], attempts: int = ATTEMPTS) -> None:
+        def answered(result: raylet_pb2.GcsResult) -> None:
+            if result.status in UNANSWERED and attempts > 1:
+                # The removal of one of them may have been sent meanwhile: it must not come after that.
+                wanted = [spec for spec in specs if spec.placement_group_id not in self._removed]
+                self._send_creations(wanted, remove_first, attempts - 1)
+                return
             reply = gcs_pb2.CreatePlacementGroupsReply.FromString(result.payload)
             problems = [one.error for one in reply.results] or [result.error] * len(specs)
             self._creations_answered(specs, problems)
 
         request = gcs_pb2.CreatePlacementGroupsRequest(specs=specs, remove_first=remove_first)
-        self._send("CreatePlacementGroups", request, answered, ATTEMPTS)
+        self._send("CreatePlacementGroups", request, answered)
 
     def _creations_answered(self, specs: list[Spec], problems: list[str]) -> None:
         with self._answered:
@@ -208,17 +244,14 @@ class GroupDirectory:
                     self._gone(spec.placement_group_id, f"could not be created: {problem}")
             self._answered.notify_all()
 
-    def _send(self, method: str, request: Any, on_answer: OnAnswer, attempts: int) -> None:
-        """Call the GCS; again when it did not answer: it may be restarting, and ids make it idempotent."""
+    def _send(self, method: str, request: Any, on_answer: OnAnswer) -> None:
+        """Call the GCS; ids make it idempotent, so that ``on_answer`` may send it again."""
 
         def answered(result: raylet_pb2.GcsResult) -> None:
             with self._answered:
+                on_answer(result)
                 self._unanswered = max(0, self._unanswered - 1)
-                if result.status in _UNANSWERED and attempts > 1:
-                    self._send(method, request, on_answer, attempts - 1)
-                    return
                 self._answered.notify_all()
-            on_answer(result)
 
         self._unanswered += 1
         self._control.send_gcs(method, request, answered, TIMEOUT_S)
@@ -291,7 +324,9 @@ class GroupDirectory:
                 self._gone(group_id, f"was removed: {group.removal_reason}")
             elif group.state == Group.CREATED:
                 self._created(group_id, entry)
-            elif entry.created:  # it lost a node: who asks from now on waits again
+            elif group.state == Group.RESCHEDULING and entry.created:
+                # It lost a node: who asks from now on waits again. Any other state is old news, as answers
+                # and publications may overtake one another.
                 entry.created, entry.ready, entry.signal = False, None, None
 
     def _created(self, group_id: bytes, entry: _Entry) -> None:
@@ -318,6 +353,9 @@ class GroupDirectory:
         try:
             group = self.look_up(group_id)
         except LocalRayletDiedError:
+            return
+        except ControlError as error:  # who waits may go on waiting: a publication will come with the GCS
+            self._complain(f"placement group {group_id.hex()}: {error}")
             return
         if group is not None:
             self.heard(group)
@@ -391,5 +429,5 @@ class GroupDirectory:
         return self._control.gcs("ListPlacementGroups", request, gcs_pb2.ListPlacementGroupsReply).groups
 
     def _get(self, request: gcs_pb2.GetPlacementGroupRequest) -> Group | None:
-        reply = self._control.gcs("GetPlacementGroup", request, gcs_pb2.GetPlacementGroupReply)
+        reply = self._control.gcs_insistently("GetPlacementGroup", request, gcs_pb2.GetPlacementGroupReply)
         return reply.group if reply.found else None

@@ -70,7 +70,6 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
 
 _lock = threading.RLock()
 _state = State.NONE
-_pid = os.getpid()
 
 
 def _change(to: State) -> None:
@@ -235,7 +234,6 @@ def _begin(address: str | None, wishes: _Wishes, program: _Program, ignore_reini
 
 def _enter(start: Callable[[], "Session"]) -> Context:
     """NONE -> STARTING -> RUNNING, or back to NONE when there is no session to be had."""
-    _reset_after_fork()
     current.attach_anew()
     with HeldInterrupts() as interrupts:
         _change(State.STARTING)
@@ -361,7 +359,6 @@ def _connect(raylet_address: str, token: str, program: _Program) -> "Session":
 def adopt_session(session: "Session") -> None:
     """Make a worker's session the one of this process."""
     with _lock:
-        _reset_after_fork()
         current.attach_anew()
         _change(State.STARTING)
         current.session = session
@@ -412,12 +409,13 @@ def is_initialized() -> bool:
     return current.session is not None
 
 
-def _reset_after_fork() -> None:
-    """In a forked child the state is the parent's; it begins anew."""
-    global _state, _pid
-    if os.getpid() != _pid:
-        _pid = os.getpid()
-        _state = State.NONE
+def _begin_anew() -> None:
+    """In a forked child the state is the parent's, and a lock that another thread held is never let go."""
+    global _state, _lock
+    _state, _lock = State.NONE, threading.RLock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _configure_logging(level: int | str, text_format: str | None) -> None:

@@ -300,12 +300,8 @@ def demand(options: Mapping[str, Any], default_cpus: float) -> dict[str, float]:
 def actor_demands(options: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
     """Return what an actor holds while it lives, and what its node must have when it is placed.
 
-    An actor that asks for nothing is placed where a CPU is, but holds none: many may share one.
+    An actor that asks for nothing but memory is placed where a CPU is, but holds none: many may share one.
     """
-    asked = any(
-        name in options for name in ("num_cpus", "num_gpus", "memory", "resources", "accelerator_type")
-    )
-    if asked:
-        held = demand(options, default_cpus=1)
-        return held, held
-    return {}, {"CPU": 1}
+    asked = any(name in options for name in ("num_cpus", "num_gpus", "resources", "accelerator_type"))
+    held = demand(options, default_cpus=1 if asked else 0)
+    return held, held if asked else held | {"CPU": 1}

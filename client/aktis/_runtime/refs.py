@@ -60,13 +60,13 @@ class Watchers:
                 _wake(other for other in others if other is not waiter)
         return nothing_comes
 
-    def begin(self, refs: "Iterable[ObjectRef[Any]]") -> "list[Pending]":
-        """Start to wait on the running event loop; return those that cannot be read yet, for `end`."""
+    def begin(self, refs: "Iterable[ObjectRef[Any]]", *, value: bool = True) -> "list[Pending]":
+        """Start to wait on the running event loop; return those that are not there yet, for `end`."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        waiting = [(ref, _LoopWaiter(loop)) for ref in refs]
-        return [(ref, waiter) for ref, waiter in waiting if not self.add(ref, waiter)]
+        waiting = [(ref, _LoopWaiter(loop, value=value)) for ref in refs]
+        return [(ref, waiter) for ref, waiter in waiting if not self.add(ref, waiter, value=value)]
 
     async def end(self, pending: "Iterable[Pending]") -> None:
         """Wait for what `begin` returned; whatever ends the wait, nothing of it is left."""
@@ -79,7 +79,7 @@ class Watchers:
 
     def remove(self, ref: ObjectRef[Any], waiter: "_LoopWaiter") -> None:
         """Whoever waits has given up, or was woken."""
-        key = (ref.binary(), True)
+        key = (ref.binary(), waiter.value)
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is not None and waiter in waiting:
@@ -107,10 +107,11 @@ class Watchers:
 class _LoopWaiter:
     """A future of an event loop that waits."""
 
-    __slots__ = ("future", "loop")
+    __slots__ = ("future", "loop", "value")
 
-    def __init__(self, loop: "asyncio.AbstractEventLoop") -> None:
+    def __init__(self, loop: "asyncio.AbstractEventLoop", *, value: bool = True) -> None:
         self.loop = loop
+        self.value = value  # which must be here, or it is enough that the object exists
         self.future: asyncio.Future[None] = loop.create_future()
 
 
@@ -160,7 +161,11 @@ def _future(self: ObjectRef[Any]) -> Future[Any]:
     future: Future[Any] = Future()
     ref = self
 
+    begun = threading.Lock()
+
     def complete() -> None:
+        if not begun.acquire(blocking=False):
+            return  # the watcher may be woken and told at once that nothing will come
         if not future.set_running_or_notify_cancel():
             return
         try:

@@ -13,6 +13,7 @@ from aktis._runtime.options import TASK_OPTIONS, check_options, demand, returns_
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
 from aktis._runtime.signatures import CallCheck
 from aktis._runtime.typed import call_of_function
+from aktis.exceptions import SessionEndedError
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -230,4 +231,4 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 
 def _never(*_: Any) -> NoReturn:
-    raise AssertionError("a call before the function is bound to a session")
+    raise SessionEndedError("another thread has called aktis.shutdown(): the task is not submitted")

@@ -280,14 +280,18 @@ class Service:
         elif worker_id in self._causes:
             self._fail_crashed(task_id, worker_id, decision.attempts)
         else:
-            self._session.inquiries.run(lambda: self._fail_crashed(task_id, worker_id, decision.attempts))
+            fail = functools.partial(self._fail_crashed, task_id, worker_id, decision.attempts)
+            try:
+                self._session.inquiries.run(fail)
+            except RuntimeError as problem:  # too many wait: without the cause
+                self._core.fail_task(task_id, encode_error(WorkerCrashedError(str(problem))))
 
     def _fail_crashed(self, task_id: bytes, worker_id: bytes, attempts: int) -> None:
         """Fail a task whose worker died, with the cause; asks for it, which may take a moment, if it must."""
         error: AktisError
         try:
             cause = self._causes.get(worker_id) or self._session.control.death_cause(worker_id)
-        except LocalRayletDiedError as problem:
+        except AktisError as problem:
             error = problem
         else:
             if cause is not None:

@@ -92,7 +92,12 @@ class Session:
         self.actors = ActorDirectory(self.core, self.control, self.errands, self.inquiries)
         collects = role == _core.ROLE_DRIVER
         self.groups = GroupDirectory(
-            self.core, self.control, self.errands, self.core.fail_class, collects=collects
+            self.core,
+            self.control,
+            self.errands,
+            self.core.fail_class,
+            self.printer.complain,
+            collects=collects,
         )
         self.service = Service(self)
         self.node = raylet_pb2.NodeFacts()
@@ -164,8 +169,9 @@ class Session:
         """Close every connection; waits of other threads end with an error. Then end an embedded cluster."""
         if self.printer.shows_workers:
             self._await_output()
-        for kind in (self.errands, self.inquiries, self.callbacks):
+        for kind in (self.errands, self.inquiries):
             kind.close()
+        unfinished = self.callbacks.close()
         self.core.flush_events()
         if self.cluster is None:  # an embedded cluster ends with everything in it
             self.groups.finish(ORDERS_TIMEOUT_S)
@@ -173,6 +179,8 @@ class Session:
         self.service.stop()
         self.core.close()
         self.watchers.close()
+        for complete in unfinished:  # whoever waits for a future hears of the end
+            complete()
         for kind in (self.errands, self.inquiries):  # their waits have ended with the core
             kind.finish(ERRANDS_TIMEOUT_S)
         for bound in list(self.bound):

@@ -11,10 +11,11 @@ methods
 import asyncio
 import collections
 import contextvars
+import inspect
 import os
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvloop
 
@@ -244,7 +245,8 @@ class _ThreadedCalls:
     def leave_when_idle(self, cause: common_pb2.DeathCause) -> None:
         with self._lock:
             self._cause = cause
-            if self._busy == 0:
+            # A thread may have a call in hand that it has not counted yet.
+            if self._busy == 0 and self._core.statistics()["running"] == 0:
                 self._end.set()
 
 
@@ -277,7 +279,10 @@ class _AsyncCalls:
         self._end = loop.create_future()
         async with asyncio.TaskGroup() as group:
             self._spawn = group.create_task
-            construct()  # on the loop, so that a constructor can make futures and tasks of it
+            try:
+                construct()  # on the loop, so that a constructor can make futures and tasks of it
+            except ActorExit as end:  # the group would wrap it
+                self._stop(end)
             self._context = contextvars.copy_context()
             objects.event_loop_thread = threading.get_ident()
             loop.add_reader(self._core.task_fd(), self._on_readable)
@@ -305,6 +310,8 @@ class _AsyncCalls:
         core = self._core
         core.begin(task)
         try:
+            if task.cancelled:  # before its first step
+                raise asyncio.CancelledError
             method, is_async = self._methods.get(task.method) or self._classify(task)
             args, kwargs = await self._store.load_args(task, group)
             result = method(*args, **kwargs)
@@ -349,7 +356,10 @@ class _AsyncCalls:
     def _cancel(self, task_id: bytes) -> None:
         running = self._running.get(task_id)
         if running is not None:
-            running.cancel()
+            coroutine = cast("Coroutine[Any, Any, None]", running.get_coro())
+            # One that is cancelled before its first step never runs, and nobody would answer.
+            if inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
+                running.cancel()
             return
         for waiting in self._waiting.values():
             for task in [task for task in waiting if task.task_id == task_id]:

@@ -103,3 +103,34 @@ def test_too_many_are_refused() -> None:
     with pytest.raises(RuntimeError, match="2 calls of the kind 'print'"):
         errands.run(held.gate.wait)
     held.gate.set()
+
+
+def test_what_was_not_begun_is_handed_back_at_the_end() -> None:
+    errands = Errands(max_threads=1)
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        gate.wait(10)
+
+    def later() -> None: ...
+
+    errands.run(hold)
+    assert entered.wait(10)
+    errands.run(later)
+    assert errands.close() == [later]
+    gate.set()
+    errands.finish(10)
+
+
+def test_an_errand_that_ends_its_thread_does_not_stop_the_kind(capfd: pytest.CaptureFixture[str]) -> None:
+    errands = Errands(max_threads=1)
+    done = threading.Event()
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    errands.run(leave)
+    errands.run(done.set)
+    assert done.wait(10)
+    assert "SystemExit" in capfd.readouterr().err

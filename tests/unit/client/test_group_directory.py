@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import pytest
 from aktis._proto import gcs_pb2, raylet_pb2
-from aktis._runtime.control import Control, OnAnswer
+from aktis._runtime.control import ATTEMPTS, Control, OnAnswer
 from aktis._runtime.errands import Errands
-from aktis._runtime.group_directory import ATTEMPTS, MAX_PER_REQUEST, GroupDirectory
+from aktis._runtime.group_directory import MAX_PER_REQUEST, GroupDirectory
 from aktis.exceptions import LocalRayletDiedError, TaskPlacementGroupRemoved
 
 UNAVAILABLE = 14
 Spec = gcs_pb2.PlacementGroupSpec
+Group = gcs_pb2.PlacementGroup
 
 
 class FakeGcs:
@@ -21,12 +22,23 @@ class FakeGcs:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
         self.failed: list[bytes] = []
+        self.completed: list[object] = []
+        self.complaints: list[str] = []
         self.events: list[object] = []
         self.was_asked = threading.Event()
         self._answers: list[OnAnswer] = []
 
     def post_event(self, event: object) -> None:
         self.events.append(event)
+
+    def pending_object(self) -> object:
+        return object()
+
+    def complete_object(self, ref: object, value: object) -> None:
+        self.completed.append(ref)
+
+    def get(self, refs: list[object], timeout_s: float) -> list[object] | None:
+        return refs if all(ref in self.completed for ref in refs) else None
 
     def notify(self, **message: object) -> None:
         """The subscription."""
@@ -50,6 +62,7 @@ def directory(gcs: FakeGcs, *, collects: bool = True) -> GroupDirectory:
         cast(Control, gcs),
         Errands("test"),
         lambda number, error: gcs.failed.append(error),
+        gcs.complaints.append,
         collects=collects,
     )
 
@@ -176,3 +189,40 @@ def test_tasks_of_a_removed_group_fail() -> None:
     assert gcs.failed == [groups.error_of(7)]
     groups.use(group_id(1), 8)
     assert groups.error_of(8) is not None
+
+
+def test_old_news_do_not_undo_what_is_known() -> None:
+    """The answer to a question and a publication may overtake one another."""
+    gcs = FakeGcs()
+    groups = directory(gcs)
+    groups.create(spec(1))
+    for state in (Group.CREATED, Group.PENDING, Group.PREPARING):
+        groups.heard(Group(spec=spec(1), state=state))
+    assert groups.wait(group_id(1), 0.0)
+    groups.heard(Group(spec=spec(1), state=Group.RESCHEDULING))
+    assert not groups.wait(group_id(1), 0.0)
+
+
+def test_a_creation_that_is_repeated_leaves_out_what_was_removed_meanwhile() -> None:
+    gcs = FakeGcs()
+    groups = directory(gcs)
+    for number in (1, 2):
+        groups.create(spec(number))
+    groups.flush()
+    groups.remove(group_id(1))
+    groups.flush()
+    gcs.answer(UNAVAILABLE)
+    method, request = gcs.asked[-1]
+    assert method == "CreatePlacementGroups"
+    assert [one.placement_group_id for one in request.specs] == [group_id(2)]
+
+
+def test_a_removal_that_fails_is_told() -> None:
+    gcs = FakeGcs()
+    groups = directory(gcs)
+    groups.remove(group_id(1))
+    groups.flush()
+    for _ in range(ATTEMPTS):
+        assert gcs.complaints == []
+        gcs.answer(UNAVAILABLE)
+    assert "could not be removed" in gcs.complaints[0]

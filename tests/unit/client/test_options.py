@@ -126,3 +126,4 @@ def test_an_actor_that_asks_for_something_holds_it() -> None:
     assert actor_demands({"num_cpus": 2}) == ({"CPU": 2}, {"CPU": 2})
     assert actor_demands({"num_gpus": 1}) == ({"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 1})
     assert actor_demands({"num_cpus": 0}) == ({}, {})
+    assert actor_demands({"memory": 5}) == ({"memory": 5}, {"memory": 5, "CPU": 1})

@@ -148,3 +148,16 @@ def test_all_that_are_waited_for_must_come() -> None:
             watchers.ready([(b"a", True)])
 
     asyncio.run(run())
+
+
+def test_who_gives_up_waiting_for_existence_leaves_nothing() -> None:
+    watchers, core = make()
+    ref: Any = FakeRef(b"a")
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(watchers.end(watchers.begin([ref], value=False)), 0.001)
+
+    asyncio.run(give_up())
+    asyncio.run(give_up())
+    assert core.watched == [(b"a", False)] * 2  # anew: nobody was waiting any more

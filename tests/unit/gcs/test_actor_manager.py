@@ -174,6 +174,16 @@ def test_kill_for_good(cluster: SimulatedCluster) -> None:
     kill(cluster, 1, no_restart=True)  # again is harmless
 
 
+def test_kill_before_the_creation_comes(cluster: SimulatedCluster) -> None:
+    request = gcs_pb2.KillActorRequest(actor_id=actor_id(1), no_restart=True)
+    assert not cluster.state.actors.kill(request, Effects())
+    _, out = cluster.create(actor_spec(1, name="n", max_restarts=5))
+    assert not starts(out)
+    assert cluster.actor(1).state == Actor.DEAD
+    assert cluster.actor(1).death_cause.kind == Cause.KILLED
+    assert cluster.state.actors.table.named("", "n") is None
+
+
 def test_kill_with_restart(cluster: SimulatedCluster) -> None:
     started(cluster, max_restarts=1)
     assert stops(kill(cluster, 1)) == [(1, 1, False)]

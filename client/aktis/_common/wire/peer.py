@@ -212,11 +212,9 @@ class WirePeer(asyncio.Protocol):
         """Write an encoded frame in whatever state."""
         self._outbox.append(data)
         self._outbox_bytes += len(data)
-        if self._in_batch or self._flush_due:
-            return
         if self._outbox_bytes >= self._limits.pause_bytes:
             self._flush()
-        else:
+        elif not (self._in_batch or self._flush_due):
             self._flush_due = True
             self._loop.call_soon(self._flush)
 

@@ -42,6 +42,8 @@ from aktisd.gcs.storage.interface import Table
 
 Report = gcs_pb2.ActorReport
 STORY_ENTRIES = 10_000
+KILLED_EARLY_KEPT = 10_000
+"""Of how many killed actors it is remembered whose creation has not come."""
 
 MANY_WAITING: Final = 1_000
 """Actors of one demand that wait, from which on their creator is told."""
@@ -79,6 +81,7 @@ class ActorManager:
         self._delayed: list[tuple[float, bytes, int]] = []  # heap: due time, actor, its restarts at that time
         self._ended_processes: deque[tuple[bytes, str]] = deque()  # owners whose actors are still to be ended
         self._dead_processes: dict[bytes, None] = {}  # oldest first
+        self._killed_early: dict[bytes, None] = {}  # oldest first
         self._story: deque[StoryEntry] = deque(maxlen=STORY_ENTRIES)
         self.table = ActorTable()
         self.transitions: Counter[tuple[str, str]] = Counter()
@@ -105,6 +108,8 @@ class ActorManager:
         self._tell(record, "NONE", "created", out)
         if record.demand.group and not self._groups.exists(record.demand.group):
             self._finish(record, causes.group_removed(record.demand.group, "it is not there"), out)
+        elif record.actor_id in self._killed_early:
+            self._finish(record, causes.killed(no_restart=True), out)
         return record
 
     def supply_arguments(self, record: ActorRecord, creation_task: bytes, out: Effects) -> None:
@@ -117,9 +122,17 @@ class ActorManager:
         self._tell(record, State.Name(record.state), "its arguments came", out)
 
     def kill(self, request: gcs_pb2.KillActorRequest, out: Effects) -> bool:
-        """End an actor or only its process; return whether there is such an actor."""
+        """End an actor or only its process; return whether there is such an actor.
+
+        One that is not known yet is dead as soon as it is: kill() may overtake the creation, which waits for
+        arguments, or was sent by another process.
+        """
         record = self.table.get(request.actor_id)
         if record is None:
+            if request.no_restart and not request.graceful:
+                self._killed_early[request.actor_id] = None
+                while len(self._killed_early) > KILLED_EARLY_KEPT:
+                    del self._killed_early[next(iter(self._killed_early))]
             return False
         if record.state == Actor.DEAD or request.incarnation not in (0, record.incarnation):
             return True
