@@ -199,7 +199,12 @@ class Cluster:
         """
         for group_id in request.remove_first:
             self._remove_group(group_id, REMOVED_BY_USER, out)
-        return self.group_requests.create(request, out)
+        reply = self.group_requests.create(request, out)
+        for spec in request.specs:
+            record = self.groups.table.get(spec.placement_group_id)
+            if record is not None and self._ends_with_its_owner(record):  # of an actor that outlives its job
+                self._ownerless.add(record.group_id)
+        return reply
 
     def remove_groups(
         self, request: gcs_pb2.RemovePlacementGroupsRequest, out: Effects

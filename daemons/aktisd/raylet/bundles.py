@@ -174,5 +174,7 @@ class BundleTable:
         return f"bundle {index} needs {', '.join(parts)} that others hold or that are not on one device"
 
     def _has_changed(self, group: bytes) -> None:
+        if group not in self._groups:
+            return
         self._changes += 1
         self._changed[group] = self._changes

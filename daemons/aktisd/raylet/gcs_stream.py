@@ -291,7 +291,11 @@ class GcsStream:
         if self._events or self._events_dropped:
             batch = common_pb2.TaskEventBatch(events=self._events, dropped=self._events_dropped)
             self._events, self._events_dropped = [], 0
-            await stream.write(gcs_pb2.NodeUp(task_events=batch))
+            try:
+                await stream.write(gcs_pb2.NodeUp(task_events=batch))
+            except BaseException:
+                self._events_dropped += batch.dropped + len(batch.events)
+                raise
 
     async def _write_batch(self, stream: Any) -> None:
         """One message with what is queued; put back for the next connection when it cannot be written."""

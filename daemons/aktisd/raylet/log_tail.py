@@ -28,6 +28,7 @@ MAX_PARTIAL_BYTES: Final = 64 * 1024
 """A line without an end is passed on in pieces of this size."""
 _IN_MODIFY: Final = 0x2
 _EVENT: Final = struct.Struct("iIII")
+_IN_Q_OVERFLOW: Final = 0x4000
 
 OnLines = Callable[[int, bool, list[str]], None]
 
@@ -116,10 +117,12 @@ class LogTail:
         data = os.read(self._inotify, 65536)
         position = 0
         while position < len(data):
-            _, _, _, length = _EVENT.unpack_from(data, position)
+            _, mask, _, length = _EVENT.unpack_from(data, position)
             position += _EVENT.size
             name = data[position : position + length].rstrip(b"\0").decode()
             position += length
+            if mask & _IN_Q_OVERFLOW:  # events were lost: anything may have grown
+                self._dirty.update(dict.fromkeys(self._files))
             if name in self._files:
                 self._dirty[name] = None
         self._rest()
@@ -153,7 +156,7 @@ class LogTail:
         *lines, followed.partial = (followed.partial + data).split(b"\n")
         texts = [_visible(line) for line in lines]
         if texts:
-            if followed.shown == texts[0]:
+            if followed.shown and followed.shown == texts[0]:
                 del texts[0]
             followed.shown = ""
         self._look_at_partial(followed, texts)

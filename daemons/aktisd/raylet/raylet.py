@@ -337,10 +337,13 @@ class Raylet:
 
     def _keep_logs(self, *paths: str) -> None:
         for path in paths:
-            if Path(path).stat().st_size:
-                self._old_logs.append(path)
-            else:
-                Path(path).unlink()
+            try:
+                if Path(path).stat().st_size:
+                    self._old_logs.append(path)
+                else:
+                    Path(path).unlink()
+            except OSError as error:  # somebody tidies up there; the worker's death has to be acted on
+                self._log.warning("worker_log_missing", path=path, error=str(error))
         while len(self._old_logs) > LOG_FILES_KEPT:
             oldest = Path(self._old_logs.popleft())
             for file in oldest.parent.glob(oldest.name + "*"):

@@ -25,6 +25,12 @@ TAGS_LIMIT: Final = 16
 BOUNDARIES_LIMIT: Final = 256
 
 _TYPES: Final = {Batch.COUNTER: "counter", Batch.GAUGE: "gauge", Batch.HISTOGRAM: "histogram"}
+_SUFFIXES: Final = {
+    Batch.COUNTER: ("_total",),
+    Batch.GAUGE: ("",),
+    Batch.HISTOGRAM: ("_bucket", "_count", "_sum"),
+}
+"""Of the names of samples."""
 _RESERVED: Final = ("job_id", "le")
 
 Labels = tuple[tuple[str, str], ...]
@@ -43,7 +49,8 @@ class _Series:
 class _Family:
     kind: "Batch.Kind.ValueType"
     description: str
-    series: dict[tuple[Labels, tuple[float, ...]], _Series] = field(default_factory=dict)
+    boundaries: tuple[float, ...]
+    series: dict[Labels, _Series] = field(default_factory=dict)
 
 
 class UserMetrics:
@@ -56,7 +63,7 @@ class UserMetrics:
         self._processes: dict[bytes, bytes] = {}
         self.series_count = 0
         self.dropped_total = 0
-        """Measurements without room, or of a name that is a metric of another kind."""
+        """Measurements without room, or of a name that is another metric's."""
 
     def record(self, process: bytes, job_id: bytes, batch: Batch) -> None:
         """Add what a process has measured.
@@ -92,32 +99,41 @@ class UserMetrics:
         """Yield every metric as Prometheus shows it."""
         for name, family in self._families.items():
             metric = Metric(PREFIX + name, family.description, _TYPES[family.kind])
-            for (labels, boundaries), series in family.series.items():
-                _add_samples(metric, dict(labels), boundaries, series)
+            for labels, series in family.series.items():
+                _add_samples(metric, dict(labels), family.boundaries, series)
             yield metric
 
     def _add_family(self, process: bytes, job_id: bytes, sent: Batch.Family) -> None:
         name = _exported_name(sent)
-        family = self._families.get(name)
-        if family is None:
-            family = _Family(sent.kind, sent.description)
-        elif family.kind != sent.kind:
+        boundaries = tuple(sent.boundaries)
+        family = self._families.get(name) or _Family(sent.kind, sent.description, boundaries)
+        if (family.kind, family.boundaries) != (sent.kind, boundaries) or self._is_taken(name, sent.kind):
             self.dropped_total += len(sent.series)
             return
         keys = [_exported_key(key) for key in sent.tag_keys]
-        boundaries = tuple(sent.boundaries)
         for one in sent.series:
             labels: Labels = (*zip(keys, one.tag_values, strict=True), ("job_id", job_id.hex()))
-            series = family.series.get((labels, boundaries))
+            series = family.series.get(labels)
             if series is None:
                 if self.series_count >= self._limit:
                     self.dropped_total += 1
                     continue
                 self.series_count += 1
-                series = family.series[(labels, boundaries)] = _Series(job_id)
+                series = family.series[labels] = _Series(job_id)
             _merge(series, family.kind, process, one)
         if family.series:
             self._families[name] = family
+
+    def _is_taken(self, name: str, kind: "Batch.Kind.ValueType") -> bool:
+        """Whether samples of a new family would be called like those of another one."""
+        if name in self._families:
+            return False
+        wanted = {name + suffix for suffix in _SUFFIXES[kind]}
+        return any(
+            other + suffix in wanted
+            for other, family in self._families.items()
+            for suffix in _SUFFIXES[family.kind]
+        )
 
 
 def _merge(

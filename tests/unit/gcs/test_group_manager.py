@@ -242,6 +242,19 @@ def test_the_group_of_a_detached_actor_ends_with_the_actor(cluster: SimulatedClu
     assert cluster.group(1).state == Group.REMOVED
 
 
+def test_a_group_that_a_detached_actor_makes_after_its_job_ends_with_the_actor(
+    cluster: SimulatedCluster,
+) -> None:
+    cluster.create(actor_spec(1, detached=True))
+    address = process(50)
+    cluster.up(1, actor_report=report(1, 1, Report.ALIVE, address=address))
+    cluster.up(1, job_ended=gcs_pb2.JobEnded(job_id=b"\0\0\0\1"))
+    created(cluster, 1, owner=address)
+    assert cluster.group(1).state == Group.CREATED
+    cluster.up(1, actor_report=report(1, 1, Report.DIED, cause=Cause(kind=Cause.EXITED)))
+    assert cluster.group(1).state == Group.REMOVED
+
+
 def test_names_are_unique_in_a_namespace_while_the_group_is_there(cluster: SimulatedCluster) -> None:
     created(cluster, 1, name="n", namespace="a")
     (error,), _ = cluster.create_groups(group_spec(2, "PACK", {"CPU": 1}, name="n", namespace="a"))

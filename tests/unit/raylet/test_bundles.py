@@ -166,6 +166,13 @@ def test_returning_one_attempt_leaves_the_other() -> None:
     assert len(node.logic.bundles) == 0
 
 
+def test_nothing_is_kept_of_groups_that_are_not_here() -> None:
+    node = FakeNode(units(CPU=4))
+    remove(node)
+    node.send(m.BundlesCommitted(GROUP, 1))
+    assert node.logic.bundles.changed(GROUP) == 0
+
+
 def test_a_blocked_worker_lends_its_cpu_to_the_bundle() -> None:
     node = FakeNode(units(CPU=2))
     reserve(node, units(CPU=1))

@@ -55,6 +55,19 @@ def test_lines_come_whole_and_in_order(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
+def test_empty_lines_are_lines(tmp_path: Path) -> None:
+    async def body() -> None:
+        follower = Follower(tmp_path)
+        for number, text in enumerate(("\n", "a\n", "\nb\n")):
+            follower.write(text)
+            await follower.wait_for(number + 1)
+        await follower.wait_for(4)
+        follower.tail.close()
+        assert [line for _, _, line in follower.lines] == ["", "a", "", "b"]
+
+    asyncio.run(body())
+
+
 def test_what_was_written_before_is_not_missed(tmp_path: Path) -> None:
     async def body() -> None:
         (tmp_path / "w.out").write_text("early\n")

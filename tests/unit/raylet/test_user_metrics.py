@@ -189,3 +189,23 @@ def test_a_malformed_batch_is_refused_whole(make: Callable[[], Batch.Family]) ->
     with pytest.raises(ValueError, match=r"metric|name"):
         node.metrics.record(ONE, JOB, Batch(families=[good, make()]))
     assert node.scrape() == []
+
+
+def test_no_two_metrics_have_samples_of_one_name() -> None:
+    node = Node()
+    node.counter(ONE, 2, name="a")
+    node.gauge(ONE, 7, name="a_total")
+    assert node.scrape() == ['aktis_user_a_total{job_id="00000001"} 2.0']
+    assert node.metrics.dropped_total == 1
+
+
+def test_a_histogram_has_the_boundaries_that_it_had_first() -> None:
+    node = Node()
+    for bounds in ([1.0], [2.0]):
+        family = Batch.Family(name="h", kind=Batch.HISTOGRAM, boundaries=bounds)
+        family.series.add(value=1.0, bucket_counts=[1, 0])
+        node.metrics.record(ONE, JOB, Batch(families=[family]))
+    assert [line for line in node.scrape() if "_count" in line] == [
+        'aktis_user_h_count{job_id="00000001"} 1.0'
+    ]
+    assert node.metrics.dropped_total == 1
