@@ -52,7 +52,7 @@ class SessionEndedError(ValueError, AktisError):
 
 
 class AktisWarning(UserWarning):
-    """Advice: what the program does works, but not well. Each is given once per process."""
+    """Advice: what the program does works, but not well. Each is given once per session."""
 
 
 # ---- tasks ----

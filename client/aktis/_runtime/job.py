@@ -76,9 +76,7 @@ class JobConfig:
     def adopt(self, place: JobPlace = JobPlace()) -> None:
         """Make the calling worker see what the driver sees, except where its environment says otherwise.
 
-        Raises:
-            OSError: never for a working directory that this node does not have: the worker then stays where
-            it is.
+        Where this node does not have the driver's working directory, the worker stays where it is.
         """
         sys.path[:] = self.path_in(place, sys.path)
         if self.as_ray:

@@ -425,6 +425,7 @@ def _configure_logging(level: int | str, text_format: str | None) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter(text_format))
         logger.handlers[:] = [handler]
+        logger.propagate = False  # or the root logger's handlers would print it a second time
 
 
 def _context(session: "Session") -> Context:

@@ -2,7 +2,7 @@
 
 Only changes travel: what counters and histograms have grown by since the last batch, and gauges that were
 set. So the sums of the raylet go on when this process ends. A thread sends them; it is started by the first
-measurement and sleeps while there are none.
+measurement.
 """
 
 import bisect

@@ -24,6 +24,27 @@ def test_arguments_without_a_meaning_are_named_in_the_log(caplog: pytest.LogCapt
     logging.getLogger("aktis").setLevel(logging.NOTSET)
 
 
+def test_a_format_of_its_own_does_not_print_lines_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    logger, root = logging.getLogger("aktis"), logging.StreamHandler()
+    logging.getLogger().addHandler(root)
+    try:
+        with pytest.raises(ConnectionError):
+            aktis.init(
+                "unix:/nowhere/raylet.sock",
+                dashboard_port=8265,
+                logging_level="debug",
+                logging_format="OURS %(message)s",
+            )
+    finally:
+        logging.getLogger().removeHandler(root)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "dashboard_port" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("OURS ")
+
+
 @pytest.mark.parametrize(
     ("labels", "error", "words"),
     [

@@ -143,7 +143,6 @@ class Uploader:
     def __init__(self, control: Control) -> None:
         """Use the cluster's key-value store."""
         self._control = control
-        self._present: set[str] = set()
 
     def folder(self, root: Path, excludes: Sequence[str], *, as_module: bool) -> str:
         """Upload a folder and return its URI.
@@ -180,9 +179,8 @@ class Uploader:
         return ARCHIVE_SCHEME + digest
 
     def _is_present(self, digest: str) -> bool:
-        if digest not in self._present and self._control.kv_get(PACKAGES_NAMESPACE, digest.encode()):
-            self._present.add(digest)
-        return digest in self._present
+        # Asked each time: what nobody uses is removed in the end, and being asked for keeps it for a while.
+        return self._control.kv_get(PACKAGES_NAMESPACE, digest.encode()) is not None
 
     def _upload(self, digest: str, file: IO[bytes], what: str) -> None:
         size_bytes = file.seek(0, os.SEEK_END)
@@ -191,7 +189,6 @@ class Uploader:
         for number in range(-(-size_bytes // PACKAGE_CHUNK_BYTES)):
             self._put(f"{digest}/{number}", file.read(PACKAGE_CHUNK_BYTES))
         self._put(digest, str(size_bytes).encode())  # last: who sees it finds the rest
-        self._present.add(digest)
 
     def _put(self, key: str, value: bytes) -> None:
         self._control.kv_put(
