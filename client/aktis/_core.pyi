@@ -105,6 +105,7 @@ class Task:
     dynamic: bool  # TASK_DYNAMIC
     attempt: int
     trace: bytes  # 16 bytes trace id, 8 bytes span id, 1 byte flags
+    start_unix_ns: int
     cancelled: bool  # cancel was asked for since
     def load_args(self, wait: bool = True) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Deserialize the arguments, waiting for those in shared memory for as long as the limits say. Raises
@@ -122,6 +123,9 @@ class Unfinished:
 
 # The task that the calling context is part of: set by Core.begin(), and not reset when the task ends.
 running_task: Final[ContextVar[Task | None]]
+
+def set_trace_source(source: Callable[[str], bytes] | None) -> None:
+    """Have submissions carry the trace context that ``source`` returns for their names: 25 bytes, or none."""
 
 TASK_KIND_NORMAL: Final[int]
 TASK_KIND_ACTOR_CREATION: Final[int]

@@ -8,6 +8,7 @@ namespace aktis::bindings {
 namespace {
 
 PyObject* running_variable = nullptr;  // a contextvars.ContextVar, made by bind_tasks
+PyObject* trace_source = nullptr;  // called with a task's name for its trace context; null: tracing is off
 
 // The span below that of `parent`, or the first one of a new trace.
 core::TraceContext next_trace(const core::IncomingTask* parent) {
@@ -21,6 +22,16 @@ core::TraceContext next_trace(const core::IncomingTask* parent) {
   }
   std::memcpy(trace.data + 16, &words[2], 8);
   return trace;
+}
+
+// The context of a span that tracing records for the submission; false when it has none.
+bool traced_submission(const std::string& name, core::TraceContext& trace) {
+  if (trace_source == nullptr) return false;
+  const auto source = py::reinterpret_borrow<py::object>(trace_source);  // the call may replace it
+  const std::string carried = py::cast<py::bytes>(source(name));
+  if (carried.size() != sizeof(trace.data)) return false;
+  std::memcpy(trace.data, carried.data(), sizeof(trace.data));
+  return true;
 }
 
 core::Argument argument_for(const std::shared_ptr<Core>& core, PyObject* ref, std::uint16_t position) {
@@ -309,7 +320,8 @@ void prepare_call(const std::shared_ptr<Core>& core, const PyTaskTemplate& shape
 
 void set_parent(Core::Submission& submission, const core::TaskHandle& parent) {
   if (parent) submission.parent = parent->message.id;
-  submission.trace = next_trace(parent.get());
+  if (!traced_submission(submission.shape->name, submission.trace))
+    submission.trace = next_trace(parent.get());
 }
 
 core::TaskHandle running_task() {
@@ -329,6 +341,14 @@ void bind_tasks(py::module_& module) {
   running_variable = PyContextVar_New("aktis_running_task", Py_None);
   if (running_variable == nullptr) throw py::error_already_set();
   module.attr("running_task") = py::reinterpret_borrow<py::object>(running_variable);
+  module.def(
+      "set_trace_source",
+      [](const py::object& source) {
+        PyObject* old = trace_source;
+        trace_source = source.is_none() ? nullptr : source.inc_ref().ptr();
+        Py_XDECREF(old);
+      },
+      py::arg("source").none(true));
   module.attr("TASK_RETRY_ON_ERROR") = 1;
   module.attr("TASK_STREAMING") = 2;
   module.attr("TASK_DYNAMIC") = 4;
@@ -379,6 +399,7 @@ void bind_tasks(py::module_& module) {
                                return py::bytes(reinterpret_cast<const char*>(self.task->message.trace.data),
                                                 sizeof(self.task->message.trace.data));
                              })
+      .def_property_readonly("start_unix_ns", [](const PyTask& self) { return self.task->start_unix_ns; })
       .def_property_readonly("cancelled", [](const PyTask& self) { return self.task->cancelled.load(); })
       .def("load_args", &load_args, py::arg("wait") = true)
       .def("argument_refs", &argument_refs);

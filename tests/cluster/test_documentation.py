@@ -66,6 +66,7 @@ def strict(source: str) -> str:
         "docs/runtime_env.md",
         "docs/state.md",
         "docs/tasks.md",
+        "docs/tracing.md",
         "docs/util.md",
     ],
 )

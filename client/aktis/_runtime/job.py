@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from aktis._runtime import tracing
+
 KV_NAMESPACE: Final = "jobs"
 
 
@@ -43,11 +45,18 @@ class JobConfig:
     cwd: str = ""
     logging: dict[str, Any] | None = None
     """A LoggingConfig of the driver, encoded."""
+    traces: dict[str, str] | None = None
+    """What `aktis._runtime.tracing` is to start with; None: it is off."""
     as_ray: str = ""
     """The release that the driver claims to be when it imports us under the name ray: so do its functions."""
 
     @classmethod
-    def of_this_process(cls, namespace: str, logging: dict[str, Any] | None = None) -> "JobConfig":
+    def of_this_process(
+        cls,
+        namespace: str,
+        logging: dict[str, Any] | None = None,
+        traces: dict[str, str] | None = None,
+    ) -> "JobConfig":
         """Describe the calling driver."""
         cwd = os.getcwd()
         # "" and relative entries mean the working directory of the driver, wherever the worker is.
@@ -61,6 +70,7 @@ class JobConfig:
             [entry for entry in path if _is_of_interpreter(entry)],
             cwd,
             logging,
+            traces,
             os.environ.get("AKTIS_COMPAT_RAY", ""),
         )
 
@@ -90,6 +100,8 @@ class JobConfig:
         directory = place.working_dir or self.cwd
         if directory and os.path.isdir(directory):
             os.chdir(directory)
+        if self.traces is not None:
+            tracing.start(self.traces)
 
     def path_in(self, place: JobPlace, own: Sequence[str]) -> list[str]:
         """Return the import path of a worker whose own one is ``own``."""

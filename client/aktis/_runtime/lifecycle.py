@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aktis import _core
 from aktis._interrupts import HeldInterrupts, interrupts_let_through
-from aktis._runtime import current
+from aktis._runtime import current, tracing
 from aktis._runtime.environments.check import check_runtime_env
-from aktis._runtime.private_keywords import settings_of
+from aktis._runtime.private_keywords import TRACING_HOOK, settings_of
 
 if TYPE_CHECKING:
     from aktis._runtime.logging_config import LoggingConfig
@@ -145,6 +145,7 @@ class _Program:
     runtime_env: dict[str, Any]
     log_to_driver: bool
     logging_config: "LoggingConfig | None"
+    tracing: dict[str, str] | None
 
 
 def init(
@@ -196,7 +197,7 @@ def init(
         local_mode, include_dashboard, enable_resource_isolation: Accepted with a warning: there is none.
         job_config: Must be None: pass ``namespace`` and ``runtime_env``.
         _system_config: Further settings of a new cluster's daemons by dotted key (``aktis config docs``).
-        private: ``_memory``, what a new cluster offers in bytes. Keywords not named here are not used.
+        private: ``_memory`` of a new cluster in bytes, ``_tracing_startup_hook`` (docs/tracing.md).
 
     Raises:
         RuntimeError: there is a session already, or the cluster could not start.
@@ -209,13 +210,13 @@ def init(
         ...     aktis.get(aktis.put(1))
         1
     """
-    if configure_logging:
-        _configure_logging(logging_level, logging_format)
+    _configure_logging(configure_logging, logging_level, logging_format)
     _heed_foreign(locals())
     further = settings_of(private) | dict(_system_config or {})
     wishes = _Wishes(num_cpus, num_gpus, resources, labels, object_store_memory, further)
     _check_arguments(address, wishes, namespace, runtime_env)
-    program = _Program(namespace, dict(runtime_env or {}), log_to_driver is not False, logging_config)
+    traces, shows = tracing.wished(private.get(TRACING_HOOK)), log_to_driver is not False
+    program = _Program(namespace, dict(runtime_env or {}), shows, logging_config, traces)
     return _begin(address, wishes, program, ignore_reinit_error)
 
 
@@ -336,6 +337,8 @@ def _connect(raylet_address: str, token: str, program: _Program) -> "Session":
     logging_fields = None if config is None else config.to_dict()
     session = None
     try:
+        if program.tracing is not None:
+            tracing.start(program.tracing)
         with interrupts_let_through():
             session = connect_driver(
                 raylet_address,
@@ -344,8 +347,10 @@ def _connect(raylet_address: str, token: str, program: _Program) -> "Session":
                 program.runtime_env,
                 program.log_to_driver,
                 logging_fields,
+                program.tracing,
             )
     except BaseException:
+        tracing.stop()
         if session is not None:
             session.close()
         raise
@@ -418,7 +423,9 @@ def _begin_anew() -> None:
 os.register_at_fork(after_in_child=_begin_anew)
 
 
-def _configure_logging(level: int | str, text_format: str | None) -> None:
+def _configure_logging(asked: bool, level: int | str, text_format: str | None) -> None:
+    if not asked:
+        return
     logger = logging.getLogger("aktis")
     logger.setLevel(level.upper() if isinstance(level, str) else level)
     if text_format is not None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+TRACING_HOOK: Final = "_tracing_startup_hook"
 _SETTINGS: Final = {"_memory": "raylet.memory_bytes"}
 _WITHOUT_MEANING: Final = frozenset(
     {
@@ -18,7 +19,6 @@ _WITHOUT_MEANING: Final = frozenset(
         "_redis_username",
         "_skip_env_hook",
         "_temp_dir",
-        "_tracing_startup_hook",
     }
 )
 """About parts of another runtime: here tokens protect a cluster, and AKTIS_* variables place its files."""
@@ -35,6 +35,8 @@ def settings_of(private: Mapping[str, Any]) -> dict[str, object]:
         if name in _SETTINGS:
             if value is not None:
                 settings[_SETTINGS[name]] = value
+        elif name == TRACING_HOOK:
+            continue  # no setting of a daemon
         elif name in _WITHOUT_MEANING:
             logging.getLogger("aktis").debug("init() ignores %s: it has no meaning here", name)
         else:

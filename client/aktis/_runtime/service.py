@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aktis import _core
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
+from aktis._runtime import tracing
 from aktis._runtime.cancel import cancel_asked, task_overdue
 from aktis._runtime.causes import describe_death, setup_failure
 from aktis._runtime.current import (
@@ -191,8 +192,16 @@ class Service:
             self._complain(message.error.message)
 
     def _flush_events(self, message: raylet_pb2.FlushEvents) -> None:
+        if tracing.tracer is None:
+            self._events_flushed(message.round)
+        else:  # exporting spans may take long
+            self._session.inquiries.run(functools.partial(self._events_flushed, message.round))
+
+    def _events_flushed(self, number: int) -> None:
+        if tracing.tracer is not None:
+            tracing.flush()
         self._core.flush_events()
-        self._session.control.notify(events_flushed=raylet_pb2.EventsFlushed(round=message.round))
+        self._session.control.notify(events_flushed=raylet_pb2.EventsFlushed(round=number))
 
     # ---- leases ----
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from aktis import _core
 from aktis._common.paths import SessionPaths
 from aktis._proto import common_pb2, raylet_pb2
-from aktis._runtime import user_metrics
+from aktis._runtime import tracing, user_metrics
 from aktis._runtime.actor_directory import ActorDirectory
 from aktis._runtime.advice import Advice
 from aktis._runtime.control import Control, ControlError
@@ -169,6 +169,8 @@ class Session:
         """Close every connection; waits of other threads end with an error. Then end an embedded cluster."""
         if self.printer.shows_workers:
             self._await_output()
+        if tracing.tracer is not None:
+            self._finish_traces()
         for kind in (self.errands, self.inquiries):
             kind.close()
         unfinished = self.callbacks.close()
@@ -189,6 +191,13 @@ class Session:
         if self.cluster is not None:
             self.cluster.shutdown()
 
+    def _finish_traces(self) -> None:
+        """Export what was recorded: by the workers of this node, which may end with the session, and here."""
+        collect = raylet_pb2.CollectEvents(timeout_ms=tracing.FLUSH_TIMEOUT_MS)
+        with contextlib.suppress(AktisError):
+            self.control.call(raylet_pb2.ClientMessage(collect_events=collect))
+        tracing.stop()
+
     def _await_output(self) -> None:
         """Hand what workers have printed until now to the printer; what does not come in time is left out."""
         message = raylet_pb2.ClientMessage(finish_output=raylet_pb2.FinishOutput())
@@ -207,10 +216,11 @@ def connect_driver(
     runtime_env: dict[str, Any],
     log_to_driver: bool,
     logging: dict[str, Any] | None = None,
+    traces: dict[str, str] | None = None,
 ) -> Session:
     """Register this process as a driver and start its service thread.
 
-    ``logging`` is an encoded LoggingConfig for the job's workers.
+    ``logging`` is an encoded LoggingConfig for the job's workers, ``traces`` what they trace with.
 
     Raises:
         ConnectionError: nothing listens there, or the cluster does not accept this program.
@@ -233,7 +243,7 @@ def connect_driver(
                 f"the cluster at {raylet_address} did not accept this program: {error}"
             ) from error
         session.join(registered.node, registered.job.job_id)
-        session.job = JobConfig.of_this_process(registered.job.namespace, logging)
+        session.job = JobConfig.of_this_process(registered.job.namespace, logging, traces)
         if log_to_driver:
             session.service.on_control["log_batch"] = session.printer.show
             session.printer.shows_workers = True

@@ -21,7 +21,7 @@ import uvloop
 
 from aktis._core import Task, running_task
 from aktis._proto import common_pb2, raylet_pb2
-from aktis._runtime import current, execution, objects
+from aktis._runtime import current, execution, objects, tracing
 from aktis._runtime.actor_shape import (
     CALL_NAMES,
     READY_NAMES,
@@ -109,7 +109,8 @@ class ActorProcess:
             cls = session.functions.load(task.function_id).value
             args, kwargs = task.load_args()
             self._facts.saver = saver = self._saver()
-            self._facts.instance = cls(*args, **kwargs)
+            make = cls if tracing.tracer is None else tracing.traced(cls, task)
+            self._facts.instance = make(*args, **kwargs)
             if saver is not None:
                 saver.adopt(self._facts.instance)
         except (ActorExit, SystemExit):
@@ -314,6 +315,8 @@ class _AsyncCalls:
                 raise asyncio.CancelledError
             method, is_async = self._methods.get(task.method) or self._classify(task)
             args, kwargs = await self._store.load_args(task, group)
+            if tracing.tracer is not None:
+                method = tracing.traced(method, task)
             result = method(*args, **kwargs)
             if task.is_generator:
                 result = await run_async_generator(core, self._store, task, result)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from aktis._core import Core, Task, collect_references
-from aktis._runtime import current
+from aktis._runtime import current, tracing
 from aktis._runtime.errors import encode_error, task_failure
 from aktis._runtime.execution import captured_group
 from aktis._runtime.pickling import NotPicklableError, unpicklable
@@ -89,6 +89,8 @@ class TaskRunner:
                 if task.cancelled:  # before it could be interrupted
                     raise KeyboardInterrupt
                 args, kwargs = task.load_args()
+                if tracing.tracer is not None:
+                    call = tracing.traced(call, task)
                 result = call(*args, **kwargs)
                 if task.is_generator:
                     result = run_generator(core, task, result)

@@ -53,6 +53,7 @@ _MODULES = (
     "queue",
     "scheduling_strategies",
     "state",
+    "tracing",
 )
 
 __all__ = [

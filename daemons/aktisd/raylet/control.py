@@ -32,6 +32,7 @@ CALL_TIMEOUT_S: Final = 30.0
 MAX_CALL_TIMEOUT_S: Final = 3600.0
 ASK_DEATH_TIMEOUT_S: Final = 2.0
 COLLECT_TIMEOUT_S: Final = 1.0
+MAX_COLLECT_TIMEOUT_S: Final = 10.0
 LAST_WORDS_TIMEOUT_S: Final = 0.5
 """How long a dead process's connection may stay open: something that it forked can have inherited it."""
 
@@ -457,7 +458,8 @@ class Control:
             return
         for other in workers:
             other.send_message(Reply(flush_events=raylet_pb2.FlushEvents(round=number)))
-        self._owner.call_later(COLLECT_TIMEOUT_S, lambda: self._collection.expire(number))
+        timeout_s = min(message.timeout_ms / 1000 or COLLECT_TIMEOUT_S, MAX_COLLECT_TIMEOUT_S)
+        self._owner.call_later(timeout_s, lambda: self._collection.expire(number))
 
     def _events_flushed(self, session: Session, message: raylet_pb2.EventsFlushed, request_id: int) -> None:
         self._collection.answered(session.worker_id, message.round)
