@@ -1,8 +1,10 @@
 """The shared queue: order, limits, waiting, timeouts, many clients."""
 
 import asyncio
+import contextlib
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import aktis
@@ -173,6 +175,98 @@ def test_a_getter_that_is_cancelled_takes_nothing() -> None:
         aktis.get(waiting)
     queue.put(5)
     assert queue.get_nowait() == 5
+
+
+@aktis.remote(num_cpus=0, concurrency_groups={"getters": 10, "putters": 10})
+class Observed(_QueueActor):
+    """Tells when somebody waits."""
+
+    def __init__(self, maxsize: int) -> None:
+        super().__init__(maxsize)
+        self.somebody_waits = asyncio.Event()
+
+    @aktis.method(concurrency_group="getters")
+    async def get(self, timeout_s: float | None) -> tuple[Any, ...]:
+        self.somebody_waits.set()
+        return await super().get(timeout_s)
+
+    @aktis.method(concurrency_group="putters")
+    async def wait_for_room(self, place: int, timeout_s: float | None) -> bool:
+        self.somebody_waits.set()
+        return await super().wait_for_room(place, timeout_s)
+
+    async def until_somebody_waits(self) -> None:
+        await self.somebody_waits.wait()
+
+
+def observed(maxsize: int = 0) -> Queue[int]:
+    queue: Queue[int] = Queue(maxsize)
+    queue.actor = Observed.remote(maxsize)
+    return queue
+
+
+async def cancelled(call: Coroutine[Any, Any, Any], queue: Queue[int]) -> None:
+    """Cancel a call that waits for the queue."""
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(call)
+        await queue.actor.until_somebody_waits.remote()
+        waiting.cancel()
+    assert waiting.cancelled()
+
+
+@contextlib.contextmanager
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch, calls: int, ready: Callable[[Any], object]
+) -> Iterator[None]:
+    """Interrupt the thread as Ctrl-C does in its so many-th call of `aktis.get`, as soon as it is ready."""
+    get, counted = aktis.get, itertools.count(1)
+
+    def interrupted_get(ref: Any) -> Any:
+        if next(counted) < calls:
+            return get(ref)
+        ready(ref)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(aktis, "get", interrupted_get)
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_who_gives_up_waiting_takes_nothing(blocking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = observed()
+    waits = queue.actor.until_somebody_waits
+    if blocking:
+        with interrupted(monkeypatch, 2, lambda _: aktis.wait([waits.remote()])):
+            queue.get()
+    else:
+        asyncio.run(cancelled(queue.get_async(), queue))
+    queue.put(5)
+    assert queue.get(timeout=30) == 5
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_who_gives_up_waiting_for_room_puts_nothing(blocking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = observed(maxsize=1)
+    queue.put(1)
+    waits = queue.actor.until_somebody_waits
+    if blocking:
+        with interrupted(monkeypatch, 2, lambda _: aktis.wait([waits.remote()])):
+            queue.put(2)
+    else:
+        asyncio.run(cancelled(queue.put_async(2), queue))
+    assert queue.get() == 1
+    with pytest.raises(Empty):
+        queue.get_nowait()
+
+
+def test_an_item_on_its_way_to_who_has_given_up_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue: Queue[int] = Queue()
+    queue.put_nowait_batch([1, 2])
+    with interrupted(monkeypatch, 1, lambda ref: aktis.wait([ref])):
+        queue.get()
+    assert [queue.get(timeout=30) for _ in range(2)] in ([1, 2], [2, 1]), "it comes back in between"
 
 
 def test_values_of_all_kinds() -> None:

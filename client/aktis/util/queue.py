@@ -5,10 +5,12 @@ import contextlib
 import functools
 import queue
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any, Final, Generic, TypeVar
 
 import aktis
+from aktis.exceptions import AktisError
 
 T = TypeVar("T")
 
@@ -74,7 +76,13 @@ class Queue(Generic[T]):
         """
         actor = self._ready(block, timeout)
         place = aktis.get(actor.try_put.remote(item, block))
-        if place is not _ADDED and not (block and aktis.get(actor.wait_for_room.remote(place, timeout))):
+        if place is _ADDED:
+            return
+        if not block:
+            raise _full(block, timeout)
+        with _withdrawing(actor, place):
+            added = aktis.get(actor.wait_for_room.remote(place, timeout))
+        if not added:
             raise _full(block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> T:
@@ -89,9 +97,13 @@ class Queue(Generic[T]):
             ValueError: ``timeout`` is negative.
         """
         actor = self._ready(block, timeout)
-        answer: tuple[T, ...] = aktis.get(actor.try_get.remote())
+        ref = actor.try_get.remote()
+        with _giving_back(actor, ref):
+            answer: tuple[T, ...] = aktis.get(ref)
         if block and not answer:
-            answer = aktis.get(actor.get.remote(timeout))
+            ref = actor.get.remote(timeout)
+            with _giving_back(actor, ref):
+                answer = aktis.get(ref)
         return _first(answer, block, timeout)
 
     async def put_async(
@@ -103,7 +115,13 @@ class Queue(Generic[T]):
         """Like `put`, without blocking the event loop."""
         actor = self._ready(block, timeout)
         place = await actor.try_put.remote(item, block)
-        if place is not _ADDED and not (block and await actor.wait_for_room.remote(place, timeout)):
+        if place is _ADDED:
+            return
+        if not block:
+            raise _full(block, timeout)
+        with _withdrawing(actor, place):
+            added = await actor.wait_for_room.remote(place, timeout)
+        if not added:
             raise _full(block, timeout)
 
     async def get_async(
@@ -113,9 +131,13 @@ class Queue(Generic[T]):
     ) -> T:
         """Like `get`, without blocking the event loop."""
         actor = self._ready(block, timeout)
-        answer: tuple[T, ...] = await actor.try_get.remote()
+        ref = actor.try_get.remote()
+        with _giving_back(actor, ref):
+            answer: tuple[T, ...] = await ref
         if block and not answer:
-            answer = await actor.get.remote(timeout)
+            ref = actor.get.remote(timeout)
+            with _giving_back(actor, ref):
+                answer = await ref
         return _first(answer, block, timeout)
 
     def put_nowait(self, item: T) -> None:
@@ -192,6 +214,37 @@ class Queue(Generic[T]):
         return self._living()
 
 
+@contextlib.contextmanager
+def _giving_back(actor: Any, ref: aktis.ObjectRef[Any]) -> Iterator[None]:
+    """Who gives up waiting for an item (a cancelled coroutine, Ctrl-C) takes none.
+
+    If it is on its way already, it goes back to the head of the queue.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(AktisError):  # the session may have ended, and the queue with it
+            ref.future().add_done_callback(functools.partial(_give_back, actor))
+            aktis.cancel(ref)
+        raise
+
+
+def _give_back(actor: Any, answer: Future[tuple[Any, ...]]) -> None:
+    if not answer.cancelled() and not answer.exception() and answer.result():
+        actor.give_back.remote(*answer.result())
+
+
+@contextlib.contextmanager
+def _withdrawing(actor: Any, place: int) -> Iterator[None]:
+    """Who gives up waiting for room puts nothing, unless there has been room."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(AktisError):
+            actor.withdraw.remote(place)
+        raise
+
+
 def _first(answer: tuple[T, ...], block: bool, timeout: float | None) -> T:
     if not answer:
         raise Empty(f"the queue is empty: nothing came within {timeout} s" if block else "the queue is empty")
@@ -222,21 +275,30 @@ class _QueueActor:
         self._items: deque[Any] = deque()
         self._getters: deque[asyncio.Future[Any]] = deque()
         self._putters: deque[tuple[asyncio.Future[bool], Any]] = deque()
-        self._places: dict[int, asyncio.Future[bool]] = {}  # of who has not asked for room yet
+        self._places: dict[
+            int, asyncio.Future[bool]
+        ] = {}  # of who waits for room, or has not asked for it yet
         self._last_place = 0
 
     @aktis.method(concurrency_group="putters")
     async def wait_for_room(self, place: int, timeout_s: float | None) -> bool:
         """Wait until the item at ``place`` in the line is added; False when it was not in time."""
-        room = self._places.pop(place)
+        room = self._places.get(place)
+        if room is None:  # who asks has given up meanwhile
+            return False
         try:
             async with asyncio.timeout(timeout_s):
                 return await room
         except TimeoutError:
             return room.done() and not room.cancelled()
         finally:
-            if room.cancelled():
-                self._putters = deque(entry for entry in self._putters if entry[0] is not room)
+            self.withdraw(place)
+
+    def withdraw(self, place: int) -> None:
+        """Forget the item at ``place``, if it is still in the line."""
+        room = self._places.pop(place, None)
+        if room is not None and (room.cancelled() or room.cancel()):
+            self._putters = deque(entry for entry in self._putters if entry[0] is not room)
 
     @aktis.method(concurrency_group="getters")
     async def get(self, timeout_s: float | None) -> tuple[Any, ...]:
@@ -252,7 +314,7 @@ class _QueueActor:
             return (arrival.result(),) if arrival.done() and not arrival.cancelled() else ()
         except asyncio.CancelledError:
             if arrival.done() and not arrival.cancelled():
-                self._return(arrival.result())
+                self.give_back(arrival.result())
             raise
         finally:
             if arrival.cancelled():
@@ -298,6 +360,15 @@ class _QueueActor:
         """Return how many items there are."""
         return len(self._items)
 
+    def give_back(self, item: Any) -> None:
+        """Take back an item whose getter has gone: it is the oldest one."""
+        for arrival in self._getters:
+            if not arrival.done():
+                self._getters.remove(arrival)
+                arrival.set_result(item)
+                return
+        self._items.appendleft(item)
+
     def _add(self, item: Any) -> bool:
         while self._getters:
             arrival = self._getters.popleft()
@@ -318,12 +389,3 @@ class _QueueActor:
                 room.set_result(True)
                 break
         return item
-
-    def _return(self, item: Any) -> None:
-        """Give back an item whose getter was cancelled just after it had come."""
-        for arrival in self._getters:
-            if not arrival.done():
-                self._getters.remove(arrival)
-                arrival.set_result(item)
-                return
-        self._items.appendleft(item)
