@@ -129,6 +129,27 @@ def test_an_error_is_raised_and_its_actor_goes_on() -> None:
     assert pool.has_free()
 
 
+@pytest.mark.parametrize("take", ["get_next", "get_next_unordered"])
+def test_a_function_that_fails_later_loses_no_other_result(take: str) -> None:
+    def refuse(actor: Any, value: int) -> Any:
+        raise LookupError(str(value))
+
+    pool = make(1)
+    with pytest.raises(LookupError, match="0"):
+        pool.submit(refuse, 0)
+    for call, value in ((double, 1), (refuse, 2), (refuse, 3), (double, 4)):
+        pool.submit(call, value)
+    get = getattr(pool, take)
+    assert get() == 2
+    for refused in ("2", "3"):
+        with pytest.raises(LookupError, match=refused):
+            get(timeout=30)
+    assert get() == 8
+    assert not pool.has_next()
+    assert pool.has_free()
+    assert list(pool.map(double, [5])) == [10]
+
+
 def test_nothing_to_come_is_the_end_of_an_iteration() -> None:
     pool = make()
     for take in (pool.get_next, pool.get_next_unordered):

@@ -12,11 +12,13 @@ Call = Callable[[Any, Any], Any]
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """One call that an actor of the pool has been given."""
+    """One call that an actor of the pool has been given, or one that could not be made."""
 
     index: int
     ref: Any
     actor: Any
+    error: Exception | None = None
+    """What ``fn`` has raised; then there is neither a reference nor an actor."""
 
 
 class ActorPool:
@@ -80,7 +82,7 @@ class ActorPool:
             StopIteration: there is nothing more to come.
             TimeoutError: the result was not there in time.
             ValueError: results have been fetched out of order, and some are still to come.
-            Exception: what the call raised.
+            Exception: what the call raised, or ``fn`` when it was to make the call after others.
         """
         self._require_next()
         if self._unordered:
@@ -88,7 +90,7 @@ class ActorPool:
                 "get_next() cannot follow get_next_unordered() while results are to come: their order is lost"
             )
         oldest = next(iter(self._running.values()))
-        ready, _ = aktis.wait([oldest.ref], timeout=timeout)
+        ready = oldest.error is not None or aktis.wait([oldest.ref], timeout=timeout)[0]
         return self._take(oldest, bool(ready), timeout, ignore_if_timedout)
 
     def get_next_unordered(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
@@ -98,8 +100,10 @@ class ActorPool:
         """
         self._require_next()
         running = list(self._running.values())
-        ready, _ = aktis.wait([call.ref for call in running], num_returns=1, timeout=timeout)
-        finished = [call for call in running if call.ref in ready]
+        finished = [call for call in running if call.error is not None]
+        if not finished:
+            ready, _ = aktis.wait([call.ref for call in running], num_returns=1, timeout=timeout)
+            finished = [call for call in running if call.ref in ready]
         if finished:
             self._unordered = True
         return self._take((finished or running)[0], bool(finished), timeout, ignore_if_timedout)
@@ -125,8 +129,7 @@ class ActorPool:
     def _begin(self, fn: Call, values: Iterable[Any]) -> None:
         self._waiting.clear()
         for call in list(self._running.values()):
-            del self._running[call.index]
-            self._release(call.actor)
+            self._forget(call)
         self._unordered = False
         for value in values:
             self.submit(fn, value)
@@ -142,13 +145,24 @@ class ActorPool:
         except BaseException:
             self._idle.appendleft(actor)
             raise
-        self._running[self._next_index] = _Running(self._next_index, ref, actor)
+        self._add(ref, actor)
+
+    def _add(self, ref: Any, actor: Any, error: Exception | None = None) -> None:
+        self._running[self._next_index] = _Running(self._next_index, ref, actor, error)
         self._next_index += 1
 
     def _release(self, actor: Any) -> None:
         self._idle.append(actor)
-        if self._waiting:
-            self._start(*self._waiting.popleft())
+        while self._idle and self._waiting:
+            try:
+                self._start(*self._waiting.popleft())
+            except Exception as error:  # who asks for another result now is not to blame: said in its turn
+                self._add(None, None, error)
+
+    def _forget(self, call: _Running) -> None:
+        del self._running[call.index]
+        if call.error is None:
+            self._release(call.actor)
 
     def _require_next(self) -> None:
         if not self._running:
@@ -157,10 +171,11 @@ class ActorPool:
     def _take(self, call: _Running, ready: bool, timeout: float | None, ignore_if_timedout: bool) -> Any:
         if not ready and not ignore_if_timedout:
             raise TimeoutError(f"no result was ready within {timeout} s")
-        del self._running[call.index]
-        self._release(call.actor)
+        self._forget(call)
         if not self._running:
             self._unordered = False
+        if call.error is not None:
+            raise call.error
         if not ready:
             raise TimeoutError(f"no result was ready within {timeout} s; call {call.index} is given up")
         return aktis.get(call.ref)
