@@ -38,6 +38,8 @@ def test_nodes_run_in_workers_as_tasks_with_options(get: Any) -> None:
 
     assert get({"x": (resources, 0)}, "x", remote_args={"num_cpus": 0.5}) == {"CPU": 0.5}
     assert get({"x": (resources, 0)}, "x", ray_remote_args={"num_cpus": 2}) == {"CPU": 2}
+    with pytest.raises(TypeError, match="two names"):
+        get({"x": (resources, 0)}, "x", remote_args={"num_cpus": 1}, ray_remote_args={"num_cpus": 2})
 
 
 def test_an_error_keeps_its_type(get: Any) -> None:

@@ -4,7 +4,10 @@ import functools
 import multiprocessing
 import os
 import pickle
+import signal
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import count
 from multiprocessing.pool import ThreadPool
@@ -18,7 +21,7 @@ from aktis.exceptions import ActorDiedError
 from aktis.util.joblib import register_aktis, register_ray
 from aktis.util.joblib.backend import SHARED_MIN_BYTES
 from aktis.util.multiprocessing import Pool
-from aktis.util.multiprocessing.dispatch import Pace
+from aktis.util.multiprocessing.dispatch import Dispatcher, Pace
 
 from tests.support.clients import embedded, run_program
 from tests.support.sandbox import Sandbox, wait_for_exit
@@ -291,6 +294,92 @@ def test_close_lets_the_calls_finish() -> None:
     pool.terminate()
 
 
+@pytest.mark.parametrize("joined", [True, False])
+def test_iterators_go_on_after_close(joined: bool) -> None:
+    pool = Pool(2)
+    processes = set(pool.map(pid, range(2), 1))
+    ordered, unordered = pool.imap(square, range(100)), pool.imap_unordered(square, range(100))
+    dropped = pool.imap(square, range(100))
+    pool.close()
+    if joined:
+        pool.join()
+    assert list(ordered) == sorted(unordered) == [n * n for n in range(100)]
+    del dropped
+    pool.join()
+    assert all(wait_for_exit(process, 20) for process in processes)
+
+
+def test_a_source_that_fails_while_the_pool_is_joined_is_said_by_the_iterator() -> None:
+    def numbers() -> Iterator[int]:
+        yield from range(50)
+        raise LookupError("the source")
+
+    pool = Pool(1)
+    results = pool.imap(square, numbers())
+    pool.close()
+    pool.join()
+    assert [next(results) for _ in range(50)] == [n * n for n in range(50)]
+    with pytest.raises(LookupError, match="the source"):
+        next(results)
+
+
+def test_an_initializer_that_cannot_be_sent_is_said_at_once() -> None:
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match="lock"):
+        Pool(1, print, (lock,))
+
+
+def test_a_process_that_cannot_be_replaced_ends_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(1, maxtasksperchild=1)
+    barrier = Barrier.remote(2)
+    first = pool.apply_async(lambda: aktis.get(barrier.wait.remote()))
+    waiting = pool.map_async(square, range(3))
+
+    def refuse(_: Dispatcher) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(Dispatcher, "_new_worker", refuse)
+    aktis.get(barrier.wait.remote())
+    assert first.get(30) is None
+    for result in (waiting, pool.apply_async(square, (1,))):
+        with pytest.raises(RuntimeError, match="could not be replaced: no more processes") as caught:
+            result.get(30)
+        assert isinstance(caught.value.__cause__, OSError)
+    pool.terminate()
+
+
+def test_a_process_that_died_while_idle_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Pool(1) as pool:
+        process = pool.apply(pid)
+        (idle,) = pool._dispatcher._idle
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(ActorDiedError):  # known from now on
+            aktis.get(idle.actor.apply.remote(pid, (), {}), timeout=30)
+        assert pool.apply_async(pid).get(30) != process
+
+        def refuse(_: Dispatcher) -> None:
+            raise OSError("no more processes")
+
+        (idle,) = pool._dispatcher._idle
+        aktis.kill(idle.actor)
+        with pytest.raises(ActorDiedError):
+            aktis.get(idle.actor.apply.remote(pid, (), {}), timeout=30)
+        monkeypatch.setattr(Dispatcher, "_new_worker", refuse)
+        with pytest.raises(RuntimeError, match="could not be replaced: no more processes"):
+            pool.apply_async(pid).get(30)
+
+
+def test_a_callback_that_ends_the_thread_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+    pool = Pool(1)
+    pool.apply_async(square, (1,), callback=lambda _: sys.exit("the callback"))
+    with pytest.raises(RuntimeError, match="terminated"):
+        pool.map_async(square, range(3)).get(30)
+    pool.terminate()
+    assert [end.exc_type for end in ended] == [SystemExit]
+
+
 def test_terminate_ends_what_is_under_way() -> None:
     pool = Pool(1)
     process = pool.apply(pid)
@@ -323,7 +412,18 @@ from aktis.util.multiprocessing import Pool
 aktis.init(num_cpus=1)
 pool = Pool(1)
 assert pool.apply(abs, (-1,)) == 1
+renewing = Pool(1, maxtasksperchild=1)
+running = renewing.apply_async(__import__("time").sleep, (100,))
+waiting = renewing.apply_async(abs, (-1,))
 aktis.shutdown()
+for result in (running, waiting):
+    try:
+        result.get(30)
+    except (aktis.exceptions.SessionEndedError, RuntimeError) as error:
+        assert "session" in str(error)
+    else:
+        raise AssertionError("it ran after the session")
+renewing.terminate()
 pool.terminate()
 assert not aktis.is_initialized()
 """
@@ -381,6 +481,13 @@ def test_joblib_counts_the_cpus_of_the_cluster() -> None:
         assert joblib.effective_n_jobs(None) == 2
 
 
+def test_joblib_takes_the_options_of_its_actors_by_one_name() -> None:
+    register_aktis()
+    both = {"remote_args": {"num_cpus": 0}, "ray_remote_args": {"num_cpus": 1}}
+    with joblib.parallel_backend("aktis", n_jobs=2, **both), pytest.raises(TypeError, match="two names"):
+        joblib.Parallel()(joblib.delayed(square)(n) for n in range(5))
+
+
 def test_joblib_raises_what_a_task_raises() -> None:
     register_aktis()
     with joblib.parallel_backend("aktis", n_jobs=2), pytest.raises(ValueError, match="no 2"):
@@ -402,6 +509,36 @@ def test_a_large_argument_of_many_tasks_is_stored_once(monkeypatch: pytest.Monke
         sums = joblib.Parallel()(joblib.delayed(np.sum)(array) for _ in range(20))
     assert sums == [SHARED_MIN_BYTES] * 20
     assert [value is array for value in stored] == [True]
+
+
+def test_a_large_argument_may_change_between_calls() -> None:
+    register_aktis()
+    array = np.ones(SHARED_MIN_BYTES, dtype=np.uint8)
+
+    def last(items: np.ndarray[Any, Any]) -> int:
+        return int(items[-1])
+
+    with joblib.parallel_backend("aktis", n_jobs=2), joblib.Parallel() as parallel:
+        for value in range(20):
+            array[-1] = value
+            assert parallel(joblib.delayed(last)(array) for _ in range(3)) == [value] * 3
+
+
+def test_a_large_argument_goes_when_its_tasks_are_done() -> None:
+    register_aktis()
+    gone = threading.Event()
+    with joblib.parallel_backend("aktis", n_jobs=2), joblib.Parallel(batch_size=1) as parallel:
+
+        def arrays() -> Iterator[np.ndarray[Any, Any]]:
+            first = np.ones(SHARED_MIN_BYTES, dtype=np.uint8)
+            weakref.finalize(first, gone.set)
+            yield first
+            del first
+            for _ in range(20):
+                yield np.ones(SHARED_MIN_BYTES, dtype=np.uint8)
+
+        assert parallel(joblib.delayed(np.sum)(array) for array in arrays()) == [SHARED_MIN_BYTES] * 21
+        assert gone.wait(10)
 
 
 def test_scikit_learn_searches_a_grid() -> None:

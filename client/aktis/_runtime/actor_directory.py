@@ -231,6 +231,11 @@ class ActorDirectory:
             )
             self._apply(effects)
 
+    def is_dead(self, actor_id: bytes) -> bool:
+        """Whether it is known that an actor is dead for good; it may be dead all the same."""
+        with self._lock:
+            return self._table.stage(actor_id) is Stage.DEAD
+
     def resynchronize(self) -> None:
         """Publications were missed: ask about everything."""
         with self._lock:

@@ -9,6 +9,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 import aktis
+from aktis.util.aliases import under_either_name
 
 try:
     import dask
@@ -31,9 +32,10 @@ def aktis_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
         The values, in lists as the keys are.
 
     Raises:
+        TypeError: the options were given by both names.
         TaskError: a node failed; an instance of its exception's type as well.
     """
-    options: Mapping[str, Any] = kwargs.get("remote_args") or kwargs.get("ray_remote_args") or {}
+    options: Mapping[str, Any] = under_either_name(kwargs, "remote_args", "ray_remote_args") or {}
     run = _run.options(**options) if options else _run
     mapping = dsk if isinstance(dsk, Mapping) else dsk.__dask_graph__()  # an expression of newer releases
     references = _submit(convert_legacy_graph(ensure_dict(mapping)), run)

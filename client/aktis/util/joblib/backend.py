@@ -1,6 +1,8 @@
 """The backend: a pool of actors per call of ``Parallel``, and large arrays stored once for all its tasks."""
 
 import copy
+import functools
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from joblib._parallel_backends import (
 from joblib.parallel import BatchedCalls
 
 import aktis
+from aktis.util.aliases import under_either_name
 from aktis.util.multiprocessing import Pool
 
 SHARED_MIN_BYTES: Final = 1 << 20
@@ -43,52 +46,68 @@ class AktisBackend(PoolManagerMixin, AutoBatchingMixin, ParallelBackendBase):  #
         if count == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         options = {**self.backend_kwargs, **options}
-        remote_args = options.get("remote_args") or options.get("ray_remote_args")
+        remote_args = under_either_name(options, "remote_args", "ray_remote_args")
         self.parallel = parallel
-        self._shared = _SharedArguments()
         self._pool = Pool(count, remote_args=remote_args)
         return count
 
+    def start_call(self) -> None:
+        """A call of Parallel begins: since the last one the program may have changed its arrays."""
+        super().start_call()
+        self._shared = _SharedArguments()
+
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Any:
         """Have a batch of tasks done."""
-        return super().submit(self._shared.taken_out(func), callback)
+        light, stored = self._shared.taken_out(func)
+        return super().submit(light, functools.partial(_done, stored, callback))
 
     def terminate(self) -> None:
-        """End the processes, and let go what was stored for them."""
+        """End the processes."""
         super().terminate()
         self.reset_batch_stats()
-        self._shared = _SharedArguments()
+
+
+def _done(stored: "list[_Stored]", callback: Callable[[Any], Any] | None, outcome: Any) -> None:
+    """Call back; that this exists until then keeps what was stored for the batch."""
+    if callback is not None:
+        callback(outcome)  # submits the next batch, which may share it
+
+
+class _Stored:
+    """A large argument that has been stored. It is kept, so that no other one gets its id."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self.shared = _Shared(aktis.put(value))
 
 
 class _SharedArguments:
-    """Large arguments by identity: each is stored once, however many tasks it is an argument of."""
+    """Large arguments of the batches under way, by identity: each is stored once for all of them."""
 
     def __init__(self) -> None:
-        # The object is kept beside its reference, so that no other one gets its id.
-        self._known: dict[int, tuple[Any, aktis.ObjectRef[Any]]] = {}
+        self._known: weakref.WeakValueDictionary[int, _Stored] = weakref.WeakValueDictionary()
 
-    def taken_out(self, batch: Callable[[], Any]) -> Callable[[], Any]:
-        """Return the batch with references in the place of large arguments."""
+    def taken_out(self, batch: Callable[[], Any]) -> tuple[Callable[[], Any], list[_Stored]]:
+        """Return the batch with references in the place of large arguments, and what to keep for it."""
         if not isinstance(batch, BatchedCalls):
-            return batch
-        light = copy.copy(batch)
-        light.items = [
-            (
-                function,
-                tuple(self._light(value) for value in args),
-                {name: self._light(value) for name, value in kwargs.items()},
-            )
+            return batch, []
+        kept: list[_Stored] = []
+
+        def light(value: Any) -> Any:
+            if getattr(value, "nbytes", 0) < SHARED_MIN_BYTES:
+                return value
+            stored = self._known.get(id(value))
+            if stored is None:
+                stored = self._known[id(value)] = _Stored(value)
+            kept.append(stored)
+            return stored.shared
+
+        light_batch = copy.copy(batch)
+        light_batch.items = [
+            (function, tuple(map(light, args)), {name: light(value) for name, value in kwargs.items()})
             for function, args, kwargs in batch.items
         ]
-        return _Batch(light)
-
-    def _light(self, value: Any) -> Any:
-        if getattr(value, "nbytes", 0) < SHARED_MIN_BYTES:
-            return value
-        known = self._known.get(id(value))
-        if known is None:
-            known = self._known[id(value)] = (value, aktis.put(value))
-        return _Shared(known[1])
+        return _Batch(light_batch), kept
 
 
 class _Shared:

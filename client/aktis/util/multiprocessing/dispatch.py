@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aktis
-from aktis.exceptions import ActorDiedError, AktisError, TaskError
+from aktis._runtime import current
+from aktis.exceptions import ActorDiedError, AktisError, SessionEndedError, TaskError
 from aktis.util.multiprocessing.worker import PoolWorker
 
 _AHEAD_S: Final = 0.002
@@ -80,10 +81,11 @@ class _Worker:
 
 
 class Dispatcher:
-    """Belongs to its thread; `submit`, `close`, `terminate` and `join` are for others.
+    """Belongs to its thread; what comes before `_run` is for others.
 
-    Running, then closed (no more jobs; ends when the last one is done) or terminated (ends at once). A worker
-    that has died, or that has had its share of jobs, is replaced.
+    Running, then closed (ends when the last job is done that is there or that a source brings) or terminated
+    (ends at once). A worker that has died, or that has had its share of jobs, is replaced; when that is not
+    possible the dispatcher ends, and jobs fail with the reason as their cause.
     """
 
     def __init__(
@@ -94,18 +96,24 @@ class Dispatcher:
         max_jobs: int | None,
         options: Mapping[str, Any],
     ) -> None:
-        """Start the thread, which starts the workers."""
-        self._processes = processes
+        """Start the workers and the thread.
+
+        Raises:
+            Exception: the workers cannot be made; for example ``initializer`` cannot be pickled.
+        """
         self._max_jobs = max_jobs
+        self._session = current.require()
         actor_class = aktis.remote(**{"num_cpus": 0, **options})(PoolWorker)
         self._new_actor: Callable[[], Any] = lambda: actor_class.remote(initializer, initargs)
         self._inbox: deque[Job] = deque()
         self._told = False  # of what is in the inbox
-        self._idle: deque[_Worker] = deque()
+        self._idle: deque[_Worker] = deque(self._new_worker() for _ in range(processes))
         self._busy: set[_Worker] = set()
         self._under_way: dict[Job, asyncio.Task[None]] = {}
         self._waiting: deque[Job] = deque()
+        self._sources = 0  # of more jobs, which may come after `close`
         self._closed = False
+        self._failure: BaseException | None = None
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
         self._end: asyncio.Future[None] = self._loop.create_future()
@@ -124,8 +132,21 @@ class Dispatcher:
         except RuntimeError:  # the loop is closed
             self._fail_all(self._inbox)
 
+    def source_begins(self) -> None:
+        """Stay until `source_ends`, though the pool may be closed before: more jobs come."""
+        self._tell(self._source_begins)
+
+    def source_ends(self) -> None:
+        """See `source_begins`."""
+        self._tell(self._source_ends)
+
+    @property
+    def alive(self) -> bool:
+        """Whether jobs may still be done."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
-        """Take no more jobs, and end when those are done that there are."""
+        """End when those jobs are done that there are, and those of sources."""
         self._tell(self._close)
 
     def terminate(self) -> None:
@@ -144,24 +165,29 @@ class Dispatcher:
     # ---- on the thread ----
 
     def _run(self) -> None:
-        with self._runner:
-            self._runner.run(self._main())
-        self._told = False  # whoever submits from now on finds the loop closed
-        self._fail_all(self._inbox)
+        try:
+            with self._runner:
+                self._runner.run(self._main())
+        finally:
+            self._told = False  # whoever submits from now on finds the loop closed
+            self._fail_all(self._inbox)
 
     async def _main(self) -> None:
-        async with asyncio.TaskGroup() as self._group:
-            for _ in range(self._processes):
-                self._add_worker()
-            await self._end
-        # The last handles: the workers end. A pool that is kept keeps nothing of the session.
-        self._idle.clear()
-        self._busy.clear()
-        del self._new_actor
-        self._fail_all(self._waiting)
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                await self._end
+        finally:
+            # The last handles: the workers end. A pool that is kept keeps nothing of the session.
+            self._idle.clear()
+            self._busy.clear()
+            del self._new_actor, self._session
+            self._waiting.extend(self._under_way)  # a callback has raised what ends threads
+            self._fail_all(self._waiting)
 
-    def _add_worker(self) -> None:
-        self._idle.append(_Worker(self._new_actor()))
+    def _new_worker(self) -> _Worker:
+        if current.session is not self._session:
+            raise SessionEndedError("the session in which this pool was made has ended: make another pool")
+        return _Worker(self._new_actor())
 
     def _take(self) -> None:
         self._told = False
@@ -171,6 +197,13 @@ class Dispatcher:
             self._fail_all(self._waiting)
         else:
             self._dispatch()
+
+    def _source_begins(self) -> None:
+        self._sources += 1
+
+    def _source_ends(self) -> None:
+        self._sources -= 1
+        self._end_if_over()
 
     def _close(self) -> None:
         self._closed = True
@@ -183,7 +216,7 @@ class Dispatcher:
         while self._under_way:
             job, task = self._under_way.popitem()
             task.cancel()
-            self._call(job.fail, _terminated())
+            self._call(job.fail, self._too_late())
         for worker in (*self._idle, *self._busy):
             if aktis.is_initialized():  # else the actors have ended with the session
                 with contextlib.suppress(AktisError):
@@ -191,22 +224,39 @@ class Dispatcher:
 
     def _fail_all(self, jobs: deque[Job]) -> None:
         while jobs:
-            self._call(jobs.popleft().fail, _terminated())
+            self._call(jobs.popleft().fail, self._too_late())
+
+    def _too_late(self) -> RuntimeError:
+        if self._failure is None:
+            return RuntimeError("the pool was terminated before this was done")
+        error = RuntimeError(f"the pool has ended, because a process could not be replaced: {self._failure}")
+        error.__cause__ = self._failure
+        return error
 
     def _end_if_over(self) -> None:
-        if self._closed and not (self._waiting or self._inbox or self._busy or self._end.done()):
+        left = self._sources or self._waiting or self._inbox or self._busy
+        if self._closed and not left and not self._end.done():
             self._end.set_result(None)
 
-    def _dispatch(self) -> None:
-        while self._waiting:
-            worker = self._worker_for(self._waiting[0])
-            if worker is None:
-                return
-            self._give(worker, self._waiting.popleft())
+    def _dispatch(self, free: _Worker | None = None) -> None:
+        """Give out what waits, also to a worker that has just become free."""
+        try:
+            if free is not None:
+                self._idle.append(self._new_worker() if free.retired else free)
+            while self._waiting:
+                worker = self._worker_for(self._waiting[0])
+                if worker is None:
+                    return
+                self._give(worker, self._waiting.popleft())
+        except Exception as error:  # a worker could not be replaced
+            self._failure = error
+            self._terminate()
 
     def _worker_for(self, job: Job) -> _Worker | None:
         if self._idle:
-            return self._idle.popleft()
+            idle = self._idle.popleft()
+            # One that has died without a job is no reason for this job to fail.
+            return self._new_worker() if self._session.actors.is_dead(idle.actor._actor_id) else idle
         at_once = job.pace.jobs_at_once()
         if at_once == 1 or not self._busy:
             return None
@@ -243,25 +293,14 @@ class Dispatcher:
         worker.jobs -= 1
         if not worker.jobs:
             self._busy.remove(worker)
-            self._renew(worker)
-        self._dispatch()
+        self._dispatch(None if worker.jobs else worker)
         self._end_if_over()
-
-    def _renew(self, worker: _Worker) -> None:
-        if worker.retired:
-            self._add_worker()
-        else:
-            self._idle.append(worker)
 
     def _call(self, callback: Callable[[Any], None], value: Any) -> None:
         try:
             callback(value)
         except Exception as error:  # of the user's own callback: the other jobs go on
             self._loop.call_exception_handler({"message": "a pool's callback failed", "exception": error})
-
-
-def _terminated() -> RuntimeError:
-    return RuntimeError("the pool was terminated before this was done")
 
 
 def _as_raised(error: Exception) -> BaseException:

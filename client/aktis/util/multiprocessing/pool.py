@@ -2,11 +2,13 @@
 
 import functools
 import itertools
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
 import aktis
+from aktis.util.aliases import under_either_name
 from aktis.util.multiprocessing.dispatch import Dispatcher, Job, Pace
 from aktis.util.multiprocessing.results import AsyncResult, IMapIterator, Outcome
 
@@ -14,8 +16,7 @@ _CHUNKS_PER_WORKER: Final = 4
 _CHUNKS_AHEAD: Final = 16
 _PACES_KEPT: Final = 256
 _NOT_RUNNING: Final = "Pool not running"
-_ALIASES: Final = {"ray_address": "address", "ray_remote_args": "remote_args"}
-"""Names of arguments that programs written for Ray use."""
+_ALIASES: Final = ("ray_address", "ray_remote_args")
 
 _Callback = Callable[[Any], object]
 _ErrorCallback = Callable[[BaseException], object]
@@ -61,18 +62,23 @@ class Pool:
             TypeError, ValueError: an argument is not valid.
         """
         del context
-        named = _resolved({"address": address, "remote_args": remote_args}, aliases)
+        for unknown in aliases.keys() - set(_ALIASES):
+            raise TypeError(f"Pool() got an unexpected keyword argument {unknown!r}")
+        options = {"address": address, "remote_args": remote_args, **aliases}
+        address = under_either_name(options, "address", "ray_address")
+        remote_args = under_either_name(options, "remote_args", "ray_remote_args")
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, got {initializer!r}")
         _check_count("processes", processes)
         _check_count("maxtasksperchild", maxtasksperchild)
         if not aktis.is_initialized():
-            aktis.init(address=named["address"])
+            aktis.init(address=address)
         self._count = processes or max(1, int(aktis.cluster_resources().get("CPU", 1)))
         self._running = True
         self._paces: dict[object, Pace] = {}
+        self._iterators: weakref.WeakSet[IMapIterator] = weakref.WeakSet()
         self._dispatcher = Dispatcher(
-            self._count, initializer, tuple(initargs or ()), maxtasksperchild, named["remote_args"] or {}
+            self._count, initializer, tuple(initargs or ()), maxtasksperchild, remote_args or {}
         )
 
     # ---- one call ----
@@ -162,7 +168,10 @@ class Pool:
     # ---- the end ----
 
     def close(self) -> None:
-        """Take no more calls; the processes end when those are done that were made."""
+        """Take no more calls; the processes end when those are done that were made.
+
+        Iterators of `imap` go on to the end of their sources.
+        """
         self._running = False
         self._dispatcher.close()
 
@@ -175,11 +184,17 @@ class Pool:
     def join(self) -> None:
         """Wait for the end after `close` or `terminate`.
 
+        What `imap` has not yet taken of its sources is taken now, by this thread: afterwards all results are
+        there.
+
         Raises:
             ValueError: neither was called.
         """
         if self._running:
             raise ValueError("Pool is still running: call close() or terminate() first")
+        for iterator in list(self._iterators):
+            while self._dispatcher.alive and iterator.submit_next():
+                pass
         self._dispatcher.join()
 
     def __enter__(self) -> Self:
@@ -245,8 +260,13 @@ class Pool:
 
             dispatcher.submit([Job("map", (function, chunk), pace, succeed, fail)])
 
+        dispatcher.source_begins()
         submissions = (functools.partial(submit, chunk) for chunk in chunks)
-        return IMapIterator(self, submissions, _CHUNKS_AHEAD * self._count, ordered=ordered)
+        iterator = IMapIterator(
+            self, submissions, _CHUNKS_AHEAD * self._count, dispatcher.source_ends, ordered=ordered
+        )
+        self._iterators.add(iterator)
+        return iterator
 
 
 def _key_of(func: Callable[..., Any]) -> object:
@@ -274,13 +294,3 @@ def _check_count(name: str, value: object) -> None:
         raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
-
-
-def _resolved(given: dict[str, Any], aliases: Mapping[str, Any]) -> dict[str, Any]:
-    for name, value in aliases.items():
-        if name not in _ALIASES:
-            raise TypeError(f"Pool() got an unexpected keyword argument {name!r}")
-        if given[_ALIASES[name]] is not None:
-            raise TypeError(f"Pool() got {name} and {_ALIASES[name]}, which are the same")
-        given[_ALIASES[name]] = value
-    return given

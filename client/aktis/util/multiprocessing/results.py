@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing import TimeoutError as PoolTimeoutError
@@ -97,14 +98,20 @@ class AsyncResult:
 
 
 class IMapIterator:
-    """The iterator of `Pool.imap` and `Pool.imap_unordered`. For one thread.
+    """The iterator of `Pool.imap` and `Pool.imap_unordered`. For one thread, beside one in `Pool.join`.
 
     Chunks of the source are submitted as results are taken, so that it may be endless. An error is raised in
     the place of the chunk that failed, and the iteration can go on after it.
     """
 
     def __init__(
-        self, pool: object, submit: Iterator[Callable[..., None]], under_way: int, *, ordered: bool
+        self,
+        pool: object,
+        submit: Iterator[Callable[..., None]],
+        under_way: int,
+        source_ended: Callable[[], None],
+        *,
+        ordered: bool,
     ) -> None:
         """Made by pools.
 
@@ -112,6 +119,7 @@ class IMapIterator:
             pool: Is kept alive.
             submit: Each element submits one chunk when it is called with what is to be told its outcome.
             under_way: How many chunks are submitted ahead.
+            source_ended: Called once, when there is nothing more to submit or nobody has the iterator.
             ordered: Whether results come in the order of the source.
         """
         self._pool: object = pool
@@ -121,8 +129,11 @@ class IMapIterator:
         self._any: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._buffer: deque[Any] = deque()
         self._source_error: BaseException | None = None
+        self._submitting = threading.RLock()  # a source may take results of this very iterator
+        self._end_source = weakref.finalize(self, source_ended)
+        self._end_source.atexit = False
         for _ in range(under_way):
-            self._submit_next()
+            self.submit_next()
 
     def __iter__(self) -> "IMapIterator":
         return self
@@ -146,7 +157,7 @@ class IMapIterator:
             except queue.Empty:
                 raise PoolTimeoutError(f"the next result was not ready within {timeout} s") from None
             self._expected.popleft()
-            self._submit_next()
+            self.submit_next()
             if not went_well:
                 raise value
             self._buffer.extend(value)
@@ -159,13 +170,18 @@ class IMapIterator:
             raise error
         raise StopIteration
 
-    def _submit_next(self) -> None:
-        try:
-            submit = next(self._submit, None)
-        except Exception as error:
-            self._source_error = error
-            return
-        if submit is not None:
+    def submit_next(self) -> bool:
+        """Submit the next chunk of the source; return False when there is none."""
+        with self._submitting:
+            try:
+                submit = next(self._submit, None)
+            except Exception as error:
+                self._source_error = error
+                submit = None
+            if submit is None:
+                self._end_source()
+                return False
             outcome: queue.SimpleQueue[Outcome] = queue.SimpleQueue() if self._ordered else self._any
             self._expected.append(outcome)
             submit(outcome.put)
+            return True
