@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -54,8 +55,13 @@ def _allreduce(size_bytes: int, count: int, amount: float) -> Load:
     requests, answers = process.stdin, process.stdout
 
     def wait() -> None:
-        if answers.readline() != READY:
-            raise ConnectionError(f"the processes under mpirun ended early, exit status {process.wait()}")
+        line = answers.readline()
+        if line != READY:
+            close()
+            status = process.returncode
+            raise ConnectionError(
+                f"mpirun's processes said {line!r} instead of {READY!r}, exit status {status}"
+            )
 
     def step() -> None:
         requests.write(b"go\n")
@@ -63,10 +69,22 @@ def _allreduce(size_bytes: int, count: int, amount: float) -> Load:
         wait()
 
     def close() -> None:
-        requests.write(b"end\n")  # mpirun does not pass on that its input is closed
-        requests.close()
-        process.wait(END_TIMEOUT_S)
-        answers.close()
+        with contextlib.suppress(BrokenPipeError), requests:
+            requests.write(b"end\n")  # mpirun does not pass on that its input is closed
+        with answers:
+            _wait_or_kill(process)
 
     wait()
     return Load(step, amount=count * amount, close=close)
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # which mpirun passes on to the members
+        try:
+            process.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
