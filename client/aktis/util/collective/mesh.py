@@ -4,6 +4,7 @@ Two per pair: one for collective operations, one for `send` and `recv`, so that 
 connects shows the group's key, which only its members have; others are turned away.
 """
 
+import contextlib
 import hmac
 import select
 import socket
@@ -63,6 +64,14 @@ def make(
     return links
 
 
+def shut_down_all(*groups: Mapping[int, socket.socket]) -> None:
+    """Wake the threads that wait for connections; they find them ended."""
+    for connections in groups:
+        for connection in connections.values():
+            with contextlib.suppress(OSError):  # the other end has gone already
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 def close_all(*groups: Mapping[int, socket.socket]) -> None:
     """Close connections; who waits for us at the other ends learns of it."""
     for connections in groups:
@@ -84,9 +93,13 @@ def _left_s(deadline_s: float) -> float:
 def _dial(address: tuple[str, int], hello: bytes, deadline_s: float) -> socket.socket:
     try:
         connection = socket.create_connection(address, _left_s(deadline_s))
+        try:
+            connection.sendall(hello)
+        except BaseException:
+            connection.close()
+            raise
     except OSError as error:
         raise CollectiveError(f"a member at {address[0]}:{address[1]} cannot be reached: {error}") from error
-    connection.sendall(hello)
     return connection
 
 

@@ -56,6 +56,8 @@ class Meeting:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(answer)
         except TimeoutError:
+            if answer.done():  # in the same moment: the others have been told so
+                return answer.result()
             missing = sorted(set(range(world_size)) - set(meeting.said))
             if meeting.waiting.get(rank) is answer:
                 del meeting.said[rank], meeting.waiting[rank]

@@ -9,6 +9,7 @@ the number of members. Each part is reduced by one member in one order: all have
 import itertools
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -65,6 +66,9 @@ class TcpGroup:
         self._right = (rank + 1) % world_size
         self._left = (rank - 1) % world_size
         self._broken = ""
+        # One thread may be in a collective operation and others in send() and recv(); the last one closes.
+        self._lock = threading.Lock()
+        self._inside = 0
 
     def __del__(self) -> None:
         mesh.close_all(self._links, self._direct)
@@ -204,14 +208,23 @@ class TcpGroup:
         deadline_s: float,
     ) -> None:
         """Exchange; whatever goes wrong in the middle breaks the group for everybody."""
-        if self._broken:
-            raise CollectiveError(self._broken)
+        with self._lock:
+            if self._broken:
+                raise CollectiveError(self._broken)
+            self._inside += 1
         try:
             mesh.exchange(links, sends, receives, deadline_s)
         except BaseException as error:
+            if self._broken and isinstance(error, CollectiveError):  # by another thread: that is the cause
+                raise CollectiveError(self._broken) from error
             self._broken = str(error) or f"rank {self._rank} was interrupted ({type(error).__name__})"
-            mesh.close_all(self._links, self._direct)
+            mesh.shut_down_all(self._links, self._direct)
             raise
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._broken and not self._inside:
+                    mesh.close_all(self._links, self._direct)
 
 
 def _count(data: Bytes, dtype: int) -> int:
