@@ -245,6 +245,8 @@ class Service:
             self.leases.granted(message.class_key, lease.lease_id)
             worker = lease.worker
             self._core.add_lease(message.class_key, lease.lease_id, worker.worker_id, worker.address)
+        if message.others_wait:
+            self._carry_out(self.leases.reclaim(self._core.reclaim_leases(0)))
 
     def _leases_pending(self, message: raylet_pb2.LeasesPending) -> None:
         if message.unschedulable:

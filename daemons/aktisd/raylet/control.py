@@ -95,6 +95,9 @@ class ControlOwner(Protocol):
     def submit(self, event: events.Event) -> None:
         """Take an event into the node's logic and carry out what follows."""
 
+    def submit_soon(self, event: events.Event) -> None:
+        """The same, with what else is read in this round of the loop."""
+
     def worker_joined(self, session: Session, event: events.WorkerJoined, request_id: int) -> None:
         """Like submit, and answers the worker; ValueError when it is not expected."""
 
@@ -386,7 +389,7 @@ class Control:
             )
             session.send_message(Reply(leases_pending=pending))
             return
-        self._owner.submit(
+        self._owner.submit_soon(
             events.LeasesRequested(
                 session.worker_id,
                 message.class_key,
@@ -413,10 +416,10 @@ class Control:
             raise ProtocolError(f"{len(message.leases)} leases in one message")
         returned = tuple(item.lease_id for item in message.leases)
         failing = frozenset(item.lease_id for item in message.leases if item.worker_failing)
-        self._owner.submit(events.LeasesReturned(session.worker_id, returned, failing))
+        self._owner.submit_soon(events.LeasesReturned(session.worker_id, returned, failing))
 
     def _set_blocked(self, session: Session, message: raylet_pb2.SetBlocked, request_id: int) -> None:
-        self._owner.submit(events.BlockedChanged(session.worker_id, message.blocked))
+        self._owner.submit_soon(events.BlockedChanged(session.worker_id, message.blocked))
 
     def _actor_started(self, session: Session, message: raylet_pb2.ActorStarted, request_id: int) -> None:
         self._owner.submit(

@@ -8,6 +8,8 @@ from aktisd.raylet.resources import Amounts, Headroom, Ledger
 from aktisd.raylet.workers import Worker
 
 DemandKey = tuple[bytes, int]
+Shape = tuple[object, ...]
+"""Where leases are drawn from and how much each takes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,8 +27,10 @@ class Demand:
     """The placement group that it draws from; empty: none."""
     bundle_index: int = -1
     held: int = 0
-    told_at: int | None = None
-    """Version of the node's totals, or of the group's bundles, for which the client was told why it waits."""
+    told: bool = False
+    """The client knows why waiting may not help."""
+    judged_at: int | None = None
+    """Version of the node's totals, or of the group's bundles, for which ``infeasible`` was found."""
     infeasible: bool = False
     passed_over: int = 0
     """Grants made to others while it did not fit."""
@@ -34,11 +38,19 @@ class Demand:
     environment: str = ""
     priority: int = 0
     """Higher goes first among the demands of one job."""
+    key: DemandKey = field(init=False)
+    """Its place in the tables."""
+    shape: Shape = field(init=False)
+    """Demands of one shape fit or do not fit together."""
 
-    @property
-    def key(self) -> DemandKey:
-        """Its place in the tables."""
-        return (self.client, self.class_key)
+    def __post_init__(self) -> None:
+        self.key = (self.client, self.class_key)
+        self.ask_for(self.amounts)
+
+    def ask_for(self, amounts: Amounts) -> None:
+        """Want leases of this size from now on."""
+        self.amounts, self.told, self.judged_at = amounts, False, None
+        self.shape = (self.group, self.bundle_index, *sorted(amounts.items()))
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +119,8 @@ class Round:
     reserved: dict[DemandKey, int] = field(default_factory=dict)
     unfit: dict[DemandKey, Demand] = field(default_factory=dict)
     workerless: dict[DemandKey, Demand] = field(default_factory=dict)
+    full: set[Shape] = field(default_factory=set)
+    """What was found not to fit any more."""
 
     def headroom(self, ledger: Ledger) -> Headroom:
         """The scratch copy of a ledger."""
@@ -117,6 +131,7 @@ class Round:
 
     def left(self, demand: Demand) -> int:
         """How many leases of the demand are neither granted nor waiting for a worker that starts."""
-        if demand.key in self.unfit or demand.key in self.workerless:
+        key = demand.key
+        if key in self.unfit or key in self.workerless:
             return 0
-        return demand.wanted - self.reserved.get(demand.key, 0)
+        return demand.wanted - self.reserved.get(key, 0)

@@ -314,11 +314,13 @@ class Grant:
     client: bytes
     class_key: int
     leases: tuple[GrantedLease, ...]
+    others_wait: bool = False
+    """Like an AskReclaim with it: leases are to come back as soon as they are idle."""
 
 
 @dataclass(frozen=True, slots=True)
 class TellPending:
-    """Tell a client why its request waits."""
+    """Tell a client what waiting alone will not solve."""
 
     client: bytes
     class_key: int

@@ -1,7 +1,8 @@
 """The shell around the node's logic: turns messages and signals into events, carries instructions out.
 
 Belongs to the event loop and holds no policy. Everything that it does is a synchronous call from a callback
-of the loop, so that a lease request is answered in the round in which it was read.
+of the loop. What is read in one round of the loop about leases is answered together after it: a pass over all
+who wait is due once a round, not once a message.
 """
 
 import asyncio
@@ -93,6 +94,7 @@ class Raylet:
         self.environments = EnvironmentHost(
             settings.setup, self._gcs_call, self.submit, self.templates.add, self._setup_logs
         )
+        self._gathered: list[m.Event] = []
         self._paths: dict[int, tuple[str, str]] = {}
         self._old_logs: deque[str] = deque()
         self._doomed: set[int] = set()
@@ -174,7 +176,18 @@ class Raylet:
 
     def submit(self, *events: m.Event) -> None:
         """Take events that came together into the node's logic and carry out what follows."""
-        self._perform(self.logic.handle(*events, now=self._loop.time()))
+        gathered, self._gathered = self._gathered, []
+        self._perform(self.logic.handle(*gathered, *events, now=self._loop.time()))
+
+    def submit_soon(self, event: m.Event) -> None:
+        """The same, together with whatever else is read in this round of the loop."""
+        if not self._gathered:
+            self._loop.call_soon(self._submit_gathered)
+        self._gathered.append(event)
+
+    def _submit_gathered(self) -> None:
+        if self._gathered:
+            self.submit()
 
     def _perform(self, instructions: list[m.Instruction]) -> None:
         for instruction in instructions:
@@ -202,7 +215,7 @@ class Raylet:
     def _grant(self, grant: m.Grant) -> None:
         owner = self.control.session(grant.client)
         address = common_pb2.ProcessAddress(worker_id=grant.client)
-        reply = raylet_pb2.LeasesGranted(class_key=grant.class_key)
+        reply = raylet_pb2.LeasesGranted(class_key=grant.class_key, others_wait=grant.others_wait)
         for granted in grant.leases:
             devices = _devices(granted.devices)
             reply.leases.add(lease_id=granted.lease_id, worker=granted.worker, devices=devices)

@@ -24,8 +24,7 @@ that holds less than its share, clients of jobs that hold more are asked to give
 
 from collections import Counter
 from collections.abc import Iterator
-
-from aktis._common.ids import short
+from operator import itemgetter
 
 from aktisd.raylet import fairness
 from aktisd.raylet.bundles import BundleTable
@@ -44,7 +43,7 @@ from aktisd.raylet.messages import (
     TellLost,
     TellPending,
 )
-from aktisd.raylet.resources import Allocation, Amounts, Ledger, describe_amount
+from aktisd.raylet.resources import Allocation, Amounts, Ledger
 from aktisd.raylet.workers import Worker, WorkerPool
 
 STARVED_AFTER = 16
@@ -77,6 +76,8 @@ class Scheduler:
         self._leases: dict[int, Lease] = {}
         self._last_lease_id = 0
         self._history = History()
+        self._unasked: set[bytes] = set()
+        """Clients with leases that have not heard since their last grant that others wait."""
         self.wake_at: float | None = None
         """When dispatch should run again although nothing happened."""
 
@@ -105,7 +106,7 @@ class Scheduler:
         elif demand.amounts != event.amounts:
             self._unqueue(demand)
             # Leases of the class that are held keep the old amounts; they are counted by their allocation.
-            demand.amounts, demand.told_at = event.amounts, None
+            demand.ask_for(event.amounts)
         demand.wanted, demand.backlog = event.wanted, event.backlog
         demand.environment, demand.priority = event.environment, event.priority
         if event.wanted:
@@ -144,6 +145,7 @@ class Scheduler:
         client = self._clients.pop(client_id, None)
         if client is None:
             return []
+        self._unasked.discard(client_id)
         for demand in client.demands.values():
             self._unqueue(demand)
         for lease_id in client.leases:
@@ -169,9 +171,13 @@ class Scheduler:
             How many workers it could use beyond those that are idle, by template.
         """
         self.wake_at = None
-        if not any(job.waiting for job in self._jobs.values()):
-            return Counter()
+        waiting = [demand for job in self._jobs.values() for demand in job.waiting.values()]
         round_ = Round()
+        if not self._any_fits(waiting):
+            # The common case by far while workers block and go on: no turns are worth taking.
+            round_.unfit = {demand.key: demand for demand in waiting if self._is_ready(demand)}
+            self._after(round_, now)
+            return round_.starts
         if not self._take_turns(round_):
             self._serve_starved(round_, now)
         while (turn := self._poorest(round_)) is not None:
@@ -182,10 +188,18 @@ class Scheduler:
                     queue.appendleft(demand)
                 else:
                     turn.line_up(demand)
-        for (client, class_key), leases in round_.grants.items():
-            self._outbox.append(Grant(client, class_key, tuple(leases)))
         self._after(round_, now)
         return round_.starts
+
+    def _is_ready(self, demand: Demand) -> bool:
+        return self._environments.template(demand.environment) is not None
+
+    def _any_fits(self, waiting: list[Demand]) -> bool:
+        """Whether there is room for anybody; many who wait ask for the same."""
+        alike = {demand.shape: demand for demand in waiting}
+        return any(
+            ledger.fits(demand.amounts) for demand in alike.values() for ledger in self._ledgers(demand)
+        )
 
     def _take_turns(self, round_: Round) -> bool:
         """Line up every job's demands; whether any is urgent."""
@@ -193,16 +207,17 @@ class Scheduler:
         for job_id, job in self._jobs.items():
             if job.waiting:
                 turn = round_.turns[job_id] = Turn()
-                urgent: list[Demand] = []
+                urgent: list[tuple[int, Demand]] = []
                 for demand in job.waiting.values():
-                    if self._environments.template(demand.environment) is None:
+                    if not self._is_ready(demand):
                         continue
-                    if self._is_urgent(demand):
-                        urgent.append(demand)
+                    worker = self._pool.by_id(demand.client)
+                    if worker is not None and worker.blocked:
+                        urgent.append((-self._depth(demand.client), demand))
                     else:
                         turn.line_up(demand)
-                urgent.sort(key=lambda demand: self._depth(demand.client), reverse=True)
-                turn.urgent.extend(urgent)
+                urgent.sort(key=itemgetter(0))
+                turn.urgent.extend(demand for _, demand in urgent)
                 any_urgent = any_urgent or bool(turn.urgent)
         return any_urgent
 
@@ -227,6 +242,9 @@ class Scheduler:
 
     def _poorest(self, round_: Round) -> Turn | None:
         """The turn of the job to serve next; None when no job has anything left to try."""
+        if len(round_.turns) == 1:
+            (turn,) = round_.turns.values()
+            return turn if turn.urgent or turn.normal else None
         best: Turn | None = None
         best_rank: tuple[float, int] | None = None
         for job_id, turn in round_.turns.items():
@@ -268,9 +286,12 @@ class Scheduler:
 
     def _take_room(self, demand: Demand, round_: Round) -> Ledger | None:
         """The first ledger with room for one lease, which is taken from its headroom."""
+        if demand.shape in round_.full:
+            return None
         for ledger in self._ledgers(demand):
             if ledger.fits(demand.amounts) and round_.headroom(ledger).take(demand.amounts):
                 return ledger
+        round_.full.add(demand.shape)  # during a round room only shrinks
         return None
 
     def _grant(
@@ -283,6 +304,7 @@ class Scheduler:
         client = self._clients[demand.client]
         client.leases[lease.lease_id] = lease
         client.asked_excess = None
+        self._unasked.add(demand.client)
         self._pool.lease(worker, lease.lease_id, demand.job_id, allocation, now, demand.environment)
         worker.label = demand.name
         job = self._jobs[demand.job_id]
@@ -294,7 +316,7 @@ class Scheduler:
         job.served = lease.lease_id
         demand.held += 1
         demand.wanted -= 1
-        demand.passed_over, demand.hold_until, demand.told_at = 0, 0.0, None
+        demand.passed_over, demand.hold_until, demand.told = 0, 0.0, False
         for passed in round_.unfit.values():
             passed.passed_over += 1
         del job.waiting[demand.key]
@@ -313,34 +335,33 @@ class Scheduler:
         self._history.add(lease.lease_id, now, f"granted to {demand.client.hex()[:8]} for {demand.name}")
 
     def _after(self, round_: Round, now: float) -> None:
-        """Tell those who wait why, and ask those who hold to give back."""
+        """Hand out the grants, tell those who wait in vain, and ask those who hold to give back."""
         poor = False
         for demand in round_.unfit.values():
-            if demand.told_at == self._version(demand):
-                poor = poor or (not demand.infeasible and bool(self._ledgers(demand)))
-                continue
-            lacking = self._lacking_ever(demand)
-            demand.infeasible = bool(lacking)
-            if lacking:
-                self._tell(demand, lacking)
-                continue
-            poor = poor or bool(self._ledgers(demand))
-            if demand.held == 0:
-                self._tell(demand, self._why_waiting(demand))
+            if demand.judged_at != (version := self._version(demand)):
+                lacking = self._lacking_ever(demand)
+                demand.infeasible, demand.judged_at = bool(lacking), version
+                if lacking:
+                    self._tell(demand, lacking)
+            poor = poor or (not demand.infeasible and bool(self._ledgers(demand)))
         for demand in round_.workerless.values():
             template = self._environments.template(demand.environment) or ""
             broken = self._pool.broken(now, template)
-            if demand.told_at is not None:
+            if demand.told:
                 continue
             if broken is not None:
                 self._tell(demand, broken.message)
             elif stuck := self._pool.used_up():
                 self._tell(demand, stuck, stuck=True)
+        for (client, class_key), leases in round_.grants.items():
+            self._outbox.append(Grant(client, class_key, tuple(leases), poor))
+            if poor:
+                self._asked(client, 0)
         if poor:
             self._reclaim(now)
 
     def _tell(self, demand: Demand, explanation: str, *, stuck: bool = False) -> None:
-        demand.told_at = self._version(demand)
+        demand.told = True
         told = TellPending(demand.client, demand.class_key, demand.infeasible, explanation, stuck)
         self._outbox.append(told)
 
@@ -357,20 +378,6 @@ class Scheduler:
             return f"no bundle can ever serve it: {lacking}" if lacking else ""
         phrases = self._ledger.lacking_ever(demand.amounts)
         return f"no node can ever serve it: node {self._node_name} {', '.join(phrases)}" if phrases else ""
-
-    def _why_waiting(self, demand: Demand) -> str:
-        ledgers = self._ledgers(demand)
-        if not ledgers:
-            return f"placement group {short(demand.group)} has no such bundle on node {self._node_name} yet"
-        parts = [
-            f"{name}: {describe_amount(name, demand.amounts[name])} needed of "
-            f"{describe_amount(name, ledger.total.get(name, 0))} in total"
-            for ledger in ledgers
-            for name in sorted(ledger.lacking_now(demand.amounts))
-        ]
-        where = f"placement group {short(demand.group)} on " if demand.group else ""
-        held = "; ".join(parts) or "what is free"
-        return f"waits for {where}node {self._node_name}, where others hold {held}"
 
     def environment_failed(self, environment: str, reason: str) -> None:
         """Whoever waits for workers with it is told, and waits no more."""
@@ -403,9 +410,14 @@ class Scheduler:
             for job_id, job in self._jobs.items()
         }
         excess = fairness.excess_leases(standings)
-        for client_id, client in self._clients.items():
-            if client.leases:
-                self._ask(client_id, client, excess, now)
+        if any(excess.values()):
+            for client_id, client in self._clients.items():
+                if client.leases:
+                    self._ask(client_id, client, excess, now)
+        for client_id in sorted(self._unasked):
+            if self._clients[client_id].leases:
+                self._asked(client_id, 0)
+                self._outbox.append(AskReclaim(client_id, 0))
 
     def _ask(self, client_id: bytes, client: Client, excess: dict[bytes, int], now: float) -> None:
         job_id = next(iter(client.leases.values())).demand.job_id
@@ -421,16 +433,16 @@ class Scheduler:
             else:
                 self._wake(lease.granted_at + QUANTUM_S)
         excess[job_id] = share - ripe
-        if client.asked_excess is None or ripe > client.asked_excess:
-            client.asked_excess = ripe
+        if ripe > (client.asked_excess or 0):
+            self._asked(client_id, ripe)
             self._outbox.append(AskReclaim(client_id, ripe))
+
+    def _asked(self, client_id: bytes, excess: int) -> None:
+        self._clients[client_id].asked_excess = excess
+        self._unasked.discard(client_id)
 
     def _share(self, job: JobQueue) -> float:
         return fairness.dominant_share(job.held, self._ledger.total)
-
-    def _is_urgent(self, demand: Demand) -> bool:
-        worker = self._pool.by_id(demand.client)
-        return worker is not None and worker.blocked
 
     def _depth(self, client_id: bytes) -> int:
         """How deeply nested the tasks are that a client submits: a driver's 0, those of its tasks 1, ..."""
@@ -529,6 +541,7 @@ class Scheduler:
             del client.demands[demand.class_key]
         if not client.demands and not client.leases:
             del self._clients[demand.client]
+            self._unasked.discard(demand.client)
 
     def _wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)

@@ -67,9 +67,7 @@ def test_nobody_uses_what_is_only_prepared() -> None:
     assert prepare(node, units(CPU=1)) == ""
     request(node, 1)
     assert node.granted() == []
-    (told,) = node.take(m.TellPending)
-    assert not told.infeasible
-    assert "no such bundle on node n1 yet" in told.explanation
+    assert node.take(m.TellPending) == []  # it may come
     node.send(m.BundlesCommitted(GROUP, 2))  # of another attempt
     assert node.granted() == []
     node.send(m.BundlesCommitted(GROUP, 1))

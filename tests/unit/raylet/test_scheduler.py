@@ -105,13 +105,45 @@ def test_infeasible_request_is_explained_once_and_served_when_the_node_grows() -
     assert len(node.granted(A)) == 1
 
 
-def test_waiting_client_without_leases_is_told_what_it_waits_for() -> None:
+def test_who_merely_waits_for_its_turn_is_told_nothing() -> None:
     node = FakeNode(units(CPU=1))
     node.request(A, 1)
     node.request(B, 1)
+    assert node.take(m.TellPending) == []
+
+
+def test_who_is_granted_a_lease_while_others_wait_is_told_so_with_the_grant() -> None:
+    node = FakeNode(units(CPU=1))
+    node.request(A, 1)
+    assert [grant.others_wait for grant in node.take(m.Grant)] == [False]
+    node.request(B, 1)
+    assert [ask.client for ask in node.take(m.AskReclaim)] == [A]
+    node.request(A, 1, key=2)
+    node.give_back(A, 1)
+    assert [(grant.client, grant.others_wait) for grant in node.take(m.Grant)] == [(B, True)]
+    assert node.take(m.AskReclaim) == []  # that was it
+
+
+def test_a_client_that_has_no_lease_left_is_not_asked_for_any() -> None:
+    node = FakeNode(units(CPU=1))
+    node.request(A, 1)
+    node.request(A, 1, key=2, CPU=2)
+    (lease,) = node.granted(A)
+    node.give_back(A, lease.lease_id)
+    node.request(B, 1)
+    node.request(B, 1, key=2)
+    assert [ask.client for ask in node.take(m.AskReclaim)] == [B]
+
+
+def test_who_had_to_wait_for_room_is_told_later_that_all_workers_are_stuck() -> None:
+    node = FakeNode(units(CPU=1), limits=PoolLimits(prestart=0, max_workers=1))
+    node.request(A, 1)
+    (lease,) = node.granted(A)
+    node.request(B, 1)
+    assert node.take(m.TellPending) == []
+    node.send(m.BlockedChanged(worker_id(lease.token), True))
     (told,) = node.take(m.TellPending)
-    assert (told.client, told.infeasible) == (B, False)
-    assert "CPU: 1 needed of 1 in total" in told.explanation
+    assert (told.client, told.stuck) == (B, True)
 
 
 def test_an_infeasible_request_does_not_block_others() -> None:
@@ -165,7 +197,7 @@ def test_no_excess_is_asked_before_the_quantum_and_a_wake_up_is_set_for_it() -> 
     node = FakeNode(units(CPU=1))
     node.request(A, 100, job=b"job1")
     node.request(B, 1, job=b"job2")
-    assert [ask.excess for ask in node.take(m.AskReclaim)] == [0]
+    assert node.take(m.AskReclaim) == []
     deadline = node.logic.deadline()
     assert deadline is not None
     assert deadline <= node.now + QUANTUM_S
