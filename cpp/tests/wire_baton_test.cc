@@ -276,6 +276,24 @@ TEST(BatonTest, TheParkedServiceThreadSleepsThroughALongWait) {
   EXPECT_TRUE(eventually([&] { return baton.statistics().service_polls > 0; })) << "and then takes over";
 }
 
+// A task that waits for its children gets messages for the service thread all the time.
+TEST(BatonTest, AServiceThreadThatComesBackDuringALongWaitDoesNotNapAgain) {
+  Reactor reactor;
+  Baton baton(reactor, microseconds(200));
+  Waiter user;
+  auto bell = Bell::hang(reactor, [&] { user.complete(); });
+  std::thread waiting([&] { EXPECT_TRUE(baton.wait(user, far())); });
+  ASSERT_TRUE(eventually([&] { return baton.statistics().user_polls > 0; }));
+  constexpr std::uint64_t kRounds = 20;
+  for (std::uint64_t i = 0; i < kRounds; ++i) {
+    Waiter service;
+    EXPECT_FALSE(baton.serve(service, in(milliseconds(2))));
+  }
+  EXPECT_LE(baton.statistics().service_wakeups, kRounds + 5) << "one nap; two wake-ups a round with one each";
+  bell->ring();
+  waiting.join();
+}
+
 TEST(BatonTest, ServeRespectsItsDeadlineAndItsCompletion) {
   Reactor reactor;
   Baton baton(reactor, kLinger);

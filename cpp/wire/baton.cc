@@ -173,7 +173,8 @@ bool Baton::leave_first_turn(Waiter& waiter, TimePoint deadline, Lock& lock) {
 
 // Sleeps until the baton has been free for `linger`, or the waiter is completed or timed out. While short
 // tenures of user threads follow each other it naps for `linger` at a time, so that they need not wake
-// it; once a tenure has outlived a nap it sleeps until that tenure ends.
+// it; once a tenure has outlived a nap it sleeps until that tenure ends, also when it is woken and comes
+// back.
 void Baton::park(Waiter& waiter, TimePoint deadline, Lock& lock) {
   while (!waiter.completed()) {
     const TimePoint now = Clock::now();
@@ -181,9 +182,12 @@ void Baton::park(Waiter& waiter, TimePoint deadline, Lock& lock) {
     if (now >= deadline || (!held_ && now >= due)) return;
     const bool was_held = held_;
     const std::uint64_t tenure = tenures_;
-    sleep(waiter.wake_, lock, std::min(due, deadline));
-    ++statistics_.service_wakeups;
-    if (!was_held || !held_ || tenures_ != tenure) continue;
+    if (!held_ || long_tenure_ != tenure) {
+      sleep(waiter.wake_, lock, std::min(due, deadline));
+      ++statistics_.service_wakeups;
+      if (!was_held || !held_ || tenures_ != tenure || waiter.completed()) continue;
+      long_tenure_ = tenure;
+    }
     parked_ = &waiter;
     while (held_ && tenures_ == tenure && !waiter.completed() &&
            sleep(waiter.wake_, lock, deadline) == std::cv_status::no_timeout) {

@@ -96,11 +96,12 @@ class Baton {
   // Guarded by mutex_:
   bool held_ = false;
   bool held_by_service_ = false;
-  Waiter* leader_ = nullptr;      // the waiter of the thread that polls
-  std::uint64_t tenures_ = 0;     // how often the baton was taken
-  TimePoint released_at_;         // when it became free last
-  std::list<Waiter*> followers_;  // oldest first
-  bool watched_ = false;          // by an event loop
+  Waiter* leader_ = nullptr;       // the waiter of the thread that polls
+  std::uint64_t tenures_ = 0;      // how often the baton was taken
+  std::uint64_t long_tenure_ = 0;  // the last one that has outlived a nap of the service thread
+  TimePoint released_at_;          // when it became free last
+  std::list<Waiter*> followers_;   // oldest first
+  bool watched_ = false;           // by an event loop
   // Wakes the service thread where it watches the descriptor that the loop watches too: what wakes that one
   // may have been taken away by the loop before both have seen it.
   UniqueFd watcher_wake_;
