@@ -56,8 +56,9 @@ class TaskTemplate:
     any number; its one return is the completion), TASK_DYNAMIC (a generator whose one return lists all
     items). `max_calls`: its workers end by themselves after so many runs, and are given no more; 0: they do
     not. `timeout_ms`: that a run may take before EVENT_TASK_OVERDUE; 0: any time. `priority`: what is queued
-    goes first where it is higher. `placement` is opaque, at most 1 KiB: what Task.placement is where the task
-    runs.
+    goes first where it is higher. `speculative`: beyond which quantile of the run times of its class it
+    runs a second time beside the first; 0: never. `placement` is opaque, at most 1 KiB: what Task.placement
+    is where the task runs.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class TaskTemplate:
         timeout_ms: int = 0,
         priority: int = 0,
         placement: bytes = b"",
+        speculative: float = 0,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -147,6 +149,7 @@ EVENT_RAYLET_LOST: Final[int]  # (kind, reason)
 EVENT_PLASMA_LOST: Final[int]  # (kind, reason)
 EVENT_CANCEL_ASKED: Final[int]  # (kind, object_id, force, recursive: bool): by one that borrows it
 EVENT_TASK_OVERDUE: Final[int]  # (kind, task_id, name, timeout_ms, again: bool): it runs for too long
+EVENT_RUN_CALLED_OFF: Final[int]  # (kind, task_id, worker_id, lease_id, lingers: bool): the other one counts
 
 # ---- streaming generators ----
 class StreamReader:
@@ -315,9 +318,10 @@ class Core:
     def cancel(self, task_id: bytes, recursive: bool, error: bytes) -> int:
         """CANCEL_UNKNOWN (finished), CANCEL_DONE (it was queued and never runs), CANCEL_SENT (runs; its
         worker was told). `error`: the pickled TaskCancelledError that the results become. After CANCEL_SENT
-        worker_of(task_id) names whom to kill when force is wanted."""
-    def worker_of(self, task_id: bytes) -> tuple[bytes, int] | None:
-        """(worker id, lease id) that has the task now; of calls of actors the lease is 0, waiting or not."""
+        workers_of(task_id) names whom to kill when force is wanted."""
+    def workers_of(self, task_id: bytes) -> list[tuple[bytes, int]]:
+        """(worker id, lease id) that have the task now: two when it runs twice, and an earlier run that was
+        called off may not have ended; of calls of actors the lease is 0, waiting or not."""
     def ask_to_cancel(self, object_id: bytes, force: bool, recursive: bool) -> bool:
         """Ask the owner of another process's object to cancel its task; False when it is ours or unknown."""
     def children_of(self, task_id: bytes) -> list[bytes]: ...
@@ -373,6 +377,8 @@ class Core:
         the answers are written. Owners hear that nothing else has begun. False when time was up first."""
     def remind(self, task_id: bytes, delay_ms: int) -> bool:
         """EVENT_TASK_OVERDUE once more (`again`) after a while, if this attempt is under way then."""
+    def remind_of_called_off(self, task_id: bytes, delay_ms: int) -> None:
+        """EVENT_RUN_CALLED_OFF once more (`lingers`) after a while, if that run has not ended by then."""
 
     # -- seeing --
     def record_span(self, name: str, start_unix_ns: int, end_unix_ns: int) -> None: ...

@@ -425,11 +425,13 @@ void bind_submitting(Class& type) {
            [](PyCore& self, const py::bytes& object, bool force, bool recursive) {
              return self.core->ask_to_cancel(id_from<ObjectId>(object), force, recursive);
            })
-      .def("worker_of",
-           [](PyCore& self, const py::bytes& task) -> py::object {
-             const auto place = self.core->worker_of(id_from<TaskId>(task));
-             if (!place) return py::none();
-             return py::make_tuple(to_bytes(place->first), place->second);
+      .def("workers_of",
+           [](PyCore& self, const py::bytes& task) {
+             py::list places;
+             for (const auto& [worker, lease] : self.core->workers_of(id_from<TaskId>(task))) {
+               places.append(py::make_tuple(to_bytes(worker), lease));
+             }
+             return places;
            })
       .def("children_of", [](PyCore& self, const py::bytes& task) {
         py::list ids;
@@ -497,6 +499,12 @@ void bind_executing(Class& type) {
           "remind",
           [](PyCore& self, const py::bytes& task, std::int64_t delay_ms) {
             return self.core->remind(id_from<TaskId>(task), std::chrono::milliseconds(delay_ms));
+          },
+          py::arg("task_id"), py::arg("delay_ms"))
+      .def(
+          "remind_of_called_off",
+          [](PyCore& self, const py::bytes& task, std::int64_t delay_ms) {
+            self.core->remind_of_called_off(id_from<TaskId>(task), std::chrono::milliseconds(delay_ms));
           },
           py::arg("task_id"), py::arg("delay_ms"))
       .def(

@@ -38,6 +38,8 @@ py::tuple to_tuple(const Event& event) {
       return py::make_tuple(kind, first, event.other != 0, event.number != 0);
     case EventKind::kTaskOverdue:
       return py::make_tuple(kind, first, event.text, event.number, event.other != 0);
+    case EventKind::kRunCalledOff:
+      return py::make_tuple(kind, first, py::bytes(event.second), event.number, event.other != 0);
     case EventKind::kRayletLost:
     case EventKind::kPlasmaLost:
       return py::make_tuple(kind, event.text);
@@ -70,6 +72,7 @@ void bind_events(py::module_& module) {
       {"EVENT_PLASMA_LOST", EventKind::kPlasmaLost},
       {"EVENT_CANCEL_ASKED", EventKind::kCancelAsked},
       {"EVENT_TASK_OVERDUE", EventKind::kTaskOverdue},
+      {"EVENT_RUN_CALLED_OFF", EventKind::kRunCalledOff},
   };
   for (const auto& [name, kind] : kinds) module.attr(name) = static_cast<int>(kind);
 }

@@ -244,7 +244,7 @@ PyTaskTemplate make_template(std::uint64_t class_key, const py::bytes& function_
                              std::string method, std::uint16_t num_returns, std::int32_t max_retries,
                              int flags, std::string group, bool creation, std::uint32_t stream_limit,
                              std::uint64_t retry_key, std::uint32_t max_calls, std::uint32_t timeout_ms,
-                             std::int32_t priority, const py::bytes& placement) {
+                             std::int32_t priority, const py::bytes& placement, double speculative) {
   auto shape = std::make_shared<core::TaskTemplate>();
   shape->class_key = class_key;
   shape->kind = creation         ? core::TaskKind::kActorCreation
@@ -264,6 +264,7 @@ PyTaskTemplate make_template(std::uint64_t class_key, const py::bytes& function_
   shape->max_calls = max_calls;
   shape->timeout_ms = timeout_ms;
   shape->priority = priority;
+  shape->speculative = speculative;
   shape->placement = std::string(placement);
   shape->finish();
   return PyTaskTemplate{std::move(shape)};
@@ -361,7 +362,8 @@ void bind_tasks(py::module_& module) {
            py::arg("name"), py::arg("method") = "", py::arg("num_returns") = 1, py::arg("max_retries") = 3,
            py::arg("flags") = 0, py::arg("concurrency_group") = "", py::arg("creation") = false,
            py::arg("stream_limit") = 0, py::arg("retry_key") = 0, py::arg("max_calls") = 0,
-           py::arg("timeout_ms") = 0, py::arg("priority") = 0, py::arg("placement") = py::bytes())
+           py::arg("timeout_ms") = 0, py::arg("priority") = 0, py::arg("placement") = py::bytes(),
+           py::arg("speculative") = 0.0)
       .def_property_readonly("name", [](const PyTaskTemplate& self) { return self.shape->name; });
 
   py::class_<PyTask>(module, "Task")

@@ -9,9 +9,9 @@
 //
 // The implementation is one file per concern: core.cc (life), core_objects.cc (get, put, wait, values),
 // core_references.cc (the reference table's actions and messages), core_lineage.cc (lost objects),
-// core_free.cc (values let go by hand), core_submit.cc (the owner's side of tasks), core_execute.cc (the
-// executor's side), core_leave.cc (its end), core_timeouts.cc (tasks that run for too long), core_peers.cc
-// (connections), core_control.cc (raylet).
+// core_free.cc (values let go by hand), core_submit.cc (the owner's side of tasks), core_copies.cc (tasks
+// that run twice), core_execute.cc (the executor's side), core_leave.cc (its end), core_timeouts.cc (tasks
+// that run for too long), core_peers.cc (connections), core_control.cc (raylet).
 #pragma once
 
 #include <atomic>
@@ -275,9 +275,12 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   Cancelled cancel(const TaskId& task, bool recursive, Bytes error_pickle);
   // EVENT_TASK_OVERDUE once more after a while, if this attempt is under way then.
   bool remind(const TaskId& task, std::chrono::milliseconds delay);
+  // EVENT_RUN_CALLED_OFF the same.
+  void remind_of_called_off(const TaskId& task, std::chrono::milliseconds delay);
   // Asks the owner of another process's object to cancel what makes it; false when it is ours or unknown.
   bool ask_to_cancel(const ObjectId& object, bool force, bool recursive);
-  std::optional<std::pair<WorkerId, LeaseId>> worker_of(const TaskId& task);
+  // Where it runs: nowhere, at one place, at two; a call of an actor has the lease 0.
+  std::vector<std::pair<WorkerId, LeaseId>> workers_of(const TaskId& task);
   std::vector<TaskId> children_of(const TaskId& task);
   void actor_connect(const ActorId& actor, std::uint64_t incarnation, const WorkerId& worker,
                      const std::string& address);
@@ -350,6 +353,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void need_leases(std::uint64_t class_key, const LeaseWish& wish) override;
   void lease_idle(LeaseId lease) override;
   void task_lost(TaskRecord& task, const std::string& reason) override;
+  TaskRecord& copy(TaskRecord& task) override;
   void push_call(const WorkerId& worker, TaskRecord& task, bool idle) override;
   void call_lost(TaskRecord& task, const std::string& reason) override;
 
@@ -458,6 +462,17 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void arm_tick();
   void tick();
 
+  // core_copies.cc (mutex_ held)
+  TaskRecord* other_run(const TaskRecord& task);
+  void call_off(TaskRecord& copy, bool recursive);
+  void report_called_off(const TaskRecord& copy, bool lingers);
+  void forget_copy(const TaskRecord& copy);
+  void remove_unwanted(const TaskRecord& task);
+  bool settle_copy(const ReplyMessage& reply, const WorkerId& from);
+  void take_over(TaskRecord& task, TaskRecord& copy);
+  bool lose_run(TaskRecord& run);
+  TaskRecord* pushed_to(const WorkerId& worker, const TaskId& task);
+
   // core_streams.cc (mutex_ held)
   bool on_stream_item(const WorkerId& from, Bytes payload);
   void greet_attempt(const TaskId& task, const Stream& stream);
@@ -524,6 +539,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   std::unordered_map<ObjectId, ObjectEntry, IdHash> objects_;
   std::unordered_map<ObjectId, std::shared_ptr<const OwnedValue>, IdHash> free_when_there_;
   std::unordered_map<TaskId, std::unique_ptr<TaskRecord>, IdHash> tasks_;
+  std::unordered_map<TaskId, std::unique_ptr<TaskRecord>, IdHash> copies_;  // second runs of tasks
   std::unordered_map<TaskId, std::vector<TaskId>, IdHash> children_;
   std::unordered_map<TaskId, Stream, IdHash> streams_;
   Scheduling scheduling_;
@@ -545,6 +561,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool raylet_lost_ = false;
   bool store_gone_ = false;
   std::uint64_t reconstructions_ = 0;  // tasks run again for a lost result
+  std::uint64_t copies_started_ = 0;   // second runs of tasks
+  std::uint64_t copies_won_ = 0;       // and those that ended first
 
   // The executor (guarded by mutex_).
   struct Group {

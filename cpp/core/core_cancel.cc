@@ -14,6 +14,7 @@ Core::Cancelled Core::cancel(const TaskId& id, bool recursive, Bytes error_pickl
   TaskRecord& task = *known->second;
   if (!task.cancel_requested) task.cancel_error = std::move(error);
   task.cancel_requested = true;
+  if (TaskRecord* other = other_run(task)) call_off(*other, recursive);
   if (task.state == TaskState::kPushed) {
     wire::ByteWriter out;
     encode_cancel(out, id, recursive);
@@ -32,13 +33,18 @@ Core::Cancelled Core::cancel(const TaskId& id, bool recursive, Bytes error_pickl
   return Cancelled::kDone;
 }
 
-std::optional<std::pair<WorkerId, LeaseId>> Core::worker_of(const TaskId& id) {
+std::vector<std::pair<WorkerId, LeaseId>> Core::workers_of(const TaskId& id) {
+  std::vector<std::pair<WorkerId, LeaseId>> places;
   Guard guard(mutex_);
-  const auto known = tasks_.find(id);
-  if (known == tasks_.end()) return std::nullopt;
-  const bool is_call = !known->second->actor.is_nil();
-  if (!is_call && known->second->state != TaskState::kPushed) return std::nullopt;
-  return std::pair{known->second->worker, known->second->lease};
+  if (const auto known = tasks_.find(id); known != tasks_.end()) {
+    const TaskRecord& task = *known->second;
+    const bool is_call = !task.actor.is_nil();
+    if (is_call || task.state == TaskState::kPushed) places.emplace_back(task.worker, task.lease);
+  }
+  if (const auto known = copies_.find(id); known != copies_.end()) {
+    places.emplace_back(known->second->worker, known->second->lease);
+  }
+  return places;
 }
 
 std::vector<TaskId> Core::children_of(const TaskId& id) {

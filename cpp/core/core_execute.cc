@@ -174,6 +174,7 @@ bool Core::make_result(const TaskHandle& task, std::uint32_t index, const Parts&
 // What an earlier attempt has stored is left to the owner, who knows whether another one uses it.
 void Core::discard_results(const TaskHandle& task, std::uint32_t first_index,
                            std::span<const ResultParts> results) {
+  if ((task->message.flags & kTaskSpeculative) != 0) return;  // the other run may count on what is there
   std::vector<ObjectId> ids;
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (results[i].in_plasma && !results[i].found)

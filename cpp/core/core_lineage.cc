@@ -174,7 +174,7 @@ void Core::run_again(TaskRecord& task) {
   task.cancel_requested = false;
   task.cancel_error = nullptr;
   in_flight_bytes_ += task.args->view().size();
-  ++task.attempt;
+  task.next_attempt();
   if (task.retries_left > 0) --task.retries_left;
   task.change(TaskState::kWaiting);
   start(task);

@@ -197,7 +197,9 @@ void Core::lease_idle(LeaseId lease) {
   events_.push({.kind = EventKind::kLeaseIdle, .number = static_cast<std::int64_t>(lease)});
 }
 
-void Core::task_lost(TaskRecord& task, const std::string& reason) { set_suspended(task, reason); }
+void Core::task_lost(TaskRecord& task, const std::string& reason) {
+  if (!task.speculated || !lose_run(task)) set_suspended(task, reason);
+}
 void Core::call_lost(TaskRecord& task, const std::string& reason) { set_suspended(task, reason); }
 
 void Core::set_suspended(TaskRecord& task, const std::string& reason) {
@@ -220,6 +222,7 @@ void Core::set_suspended(TaskRecord& task, const std::string& reason) {
 bool Core::on_reply(const WorkerId& from, Bytes payload) {
   const auto reply = decode_reply(payload);
   if (!reply) return false;
+  if (!copies_.empty() && settle_copy(*reply, from)) return true;
   const auto known = tasks_.find(reply->id);
   if (known == tasks_.end() || known->second->state != TaskState::kPushed || known->second->worker != from ||
       known->second->attempt != reply->attempt) {
@@ -238,9 +241,11 @@ bool Core::on_reply(const WorkerId& from, Bytes payload) {
   }
   if (reply->status == TaskStatus::kOk) {
     store_returns(task, *reply, from);
+    if (task.speculated) remove_unwanted(task);
     end_task(task);
     return true;
   }
+  task.may_have_stored |= task.shape->speculative != 0;
   std::shared_ptr<const OwnedValue> error;
   FailedAttempt attempt{from, reply->hold, {}};
   if (reply->status == TaskStatus::kCancelled && task.cancel_error) {
@@ -351,6 +356,7 @@ void Core::task_events_record(const TaskRecord& task, int state) {
 void Core::end_task(TaskRecord& task) {
   task.change(TaskState::kFinished);
   forget_failed(task);
+  if (TaskRecord* other = other_run(task)) call_off(*other, true);
   const std::size_t bytes = task.args->view().size();
   const bool was_full = !has_room();
   in_flight_bytes_ -= bytes;
@@ -380,11 +386,10 @@ bool Core::on_give_back(const WorkerId& from, Bytes payload) {
   std::vector<TaskRecord*> tasks;
   LeaseId lease = 0;
   for (const TaskId& id : message->tasks) {
-    const auto known = tasks_.find(id);
-    if (known == tasks_.end() || known->second->worker != from || known->second->state != TaskState::kPushed)
-      continue;
-    tasks.push_back(known->second.get());
-    lease = known->second->lease;
+    TaskRecord* task = pushed_to(from, id);
+    if (task == nullptr) continue;
+    tasks.push_back(task);
+    lease = task->lease;
   }
   if (lease == 0) {
     const Lease* held = scheduling_.find_worker(from);
@@ -392,7 +397,11 @@ bool Core::on_give_back(const WorkerId& from, Bytes payload) {
     lease = held->id;
   }
   for (TaskRecord* task : scheduling_.on_give_back(lease, message->reason, tasks, wire::Clock::now())) {
-    finish_with_error(*task, task->cancel_error);
+    if (task->is_copy) {
+      forget_copy(*task);
+    } else {
+      finish_with_error(*task, task->cancel_error);
+    }
   }
   return true;
 }
@@ -453,7 +462,7 @@ bool Core::resubmit(const TaskId& id, std::chrono::milliseconds delay) {
   if (task.cancel_requested) {
     finish_with_error(task, task.cancel_error);
   } else {
-    ++task.attempt;
+    task.next_attempt();
     if (task.retries_left > 0) --task.retries_left;
     if (task.actor.is_nil()) {
       scheduling_.enqueue(task, wire::Clock::now(), true);

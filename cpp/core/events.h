@@ -38,6 +38,7 @@ enum class EventKind : int {
   kPlasmaLost = 13,
   kTaskOverdue = 14,
   kCancelAsked = 15,
+  kRunCalledOff = 16,
 };
 
 // The fields that a kind uses, in the order in which Python gets them, are in the table of

@@ -57,7 +57,7 @@ void TaskTemplate::finish() {
   wire::ByteWriter out;
   out.u8(static_cast<std::uint8_t>(kind));
   out.u8((max_retries == 0 ? kTaskAtMostOnce : 0) | (streaming ? kTaskStreaming : 0) |
-         (dynamic ? kTaskDynamic : 0));
+         (dynamic ? kTaskDynamic : 0) | (speculative != 0 ? kTaskSpeculative : 0));
   out.u16(num_returns)
       .u32(stream_limit)
       .u32(timeout_ms)

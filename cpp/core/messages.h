@@ -59,6 +59,8 @@ enum class TaskKind : std::uint8_t { kNormal = 0, kActorCreation = 1, kActorMeth
 inline constexpr std::uint8_t kTaskAtMostOnce = 1;  // max_retries 0: its reply is never delayed
 inline constexpr std::uint8_t kTaskStreaming = 2;   // its items travel as they come, then the reply
 inline constexpr std::uint8_t kTaskDynamic = 4;     // its one return is a list of as many as there are
+inline constexpr std::uint8_t kTaskSpeculative =
+    8;  // may run twice at once: its owner removes what it stored
 
 // The part of a task that all calls of one remote function share, encoded once.
 struct TaskTemplate {
@@ -74,6 +76,7 @@ struct TaskTemplate {
   std::uint32_t timeout_ms = 0;  // that a run may take; 0: any time
   std::int32_t priority = 0;     // the owner's: higher goes first
   std::uint32_t max_calls = 0;   // the owner's: a worker ends after so many runs; 0: it does not
+  double speculative = 0;        // the owner's: the quantile beyond which it runs twice; 0: it does not
   bool retry_on_error = false;
   bool streaming = false;
   bool dynamic = false;

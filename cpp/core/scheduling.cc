@@ -13,6 +13,8 @@ void Scheduling::enqueue(TaskRecord& task, TimePoint now, bool front) {
   Class& cls = classes_[key];
   cls.max_calls = task.shape->max_calls;
   any_priority_ |= task.shape->priority != 0;
+  if (task.shape->speculative != 0 && !cls.speculation)
+    cls.speculation = std::make_unique<Speculation>(config_.speculation);
   if (front) {
     cls.queue.push_front(task);
   } else {
@@ -52,6 +54,7 @@ void Scheduling::on_reply(TaskRecord& task, Nanoseconds run_time, TimePoint now)
   cls.mean_run_ns = cls.mean_run_ns == 0 || run_ns > 8 * cls.mean_run_ns
                         ? run_ns
                         : cls.mean_run_ns + (run_ns - cls.mean_run_ns) / 8;
+  if (cls.speculation && !task.cancel_requested) cls.speculation->finished(run_time);
   if (any_priority_ && is_outranked(lease)) lease.closing = true;
   dispatch(lease.class_key, cls, now);
   settle_idle(lease, cls, now);
@@ -75,7 +78,7 @@ std::vector<TaskRecord*> Scheduling::on_give_back(LeaseId id, GiveBackReason rea
     lease->in_flight.erase(place);
     --lease->runs;
     (*task)->change(TaskState::kQueued);
-    if ((*task)->cancel_requested) {
+    if ((*task)->cancel_requested || (*task)->is_copy) {
       cancelled.push_back(*task);
     } else {
       cls.queue.push_front(**task);
@@ -124,6 +127,7 @@ void Scheduling::tick(TimePoint now) {
     }
     steal_for(cls, now);
     dispatch(key, cls, now);
+    if (cls.speculation) speculate(key, cls, now);
     for (Lease* lease : cls.leases) {
       if (!lease->in_flight.empty() || lease->idle_reported || lease->leaving) continue;
       if (now - lease->idle_since < config_.lease_grace) continue;
@@ -219,12 +223,12 @@ bool Scheduling::is_spent(const Class& cls, const Lease& lease) {
   return lease.leaving || (cls.max_calls > 0 && lease.runs >= cls.max_calls);
 }
 
-Lease* Scheduling::best_lease(Class& cls) const {
+Lease* Scheduling::best_lease(Class& cls, const TaskRecord& task) const {
   const std::uint32_t limit = depth(cls);
   Lease* best = nullptr;
   for (Lease* lease : cls.leases) {
     if (lease->blocked || lease->closing || lease->stuck || lease->in_flight.size() >= limit) continue;
-    if (is_spent(cls, *lease)) continue;
+    if (is_spent(cls, *lease) || (task.speculated && runs_already(*lease, task))) continue;
     if (best == nullptr || lease->in_flight.size() < best->in_flight.size()) best = lease;
     if (best->in_flight.empty()) break;
   }
@@ -233,20 +237,24 @@ Lease* Scheduling::best_lease(Class& cls) const {
 
 void Scheduling::dispatch(std::uint64_t key, Class& cls, TimePoint now) {
   while (!cls.queue.empty()) {
-    Lease* lease = best_lease(cls);
-    if (lease == nullptr) break;
     TaskRecord& task = cls.queue.front();
+    Lease* lease = best_lease(cls, task);
+    if (lease == nullptr) break;
     cls.queue.pop_front();
-    if (lease->in_flight.empty()) lease->last_progress = now;
-    ++lease->runs;
-    task.change(TaskState::kPushed);
-    task.lease = lease->id;
-    task.worker = lease->worker;
-    lease->in_flight.push_back(&task);
-    lease->idle_reported = false;
-    outlet_.push(*lease, task);
+    give(*lease, task, now);
   }
   ask_for_leases(key, cls);
+}
+
+void Scheduling::give(Lease& lease, TaskRecord& task, TimePoint now) {
+  if (lease.in_flight.empty()) lease.last_progress = now;
+  ++lease.runs;
+  task.change(TaskState::kPushed);
+  task.lease = lease.id;
+  task.worker = lease.worker;
+  lease.in_flight.push_back(&task);
+  lease.idle_reported = false;
+  outlet_.push(lease, task);
 }
 
 std::uint64_t Scheduling::backlog(const Class& cls) const {
@@ -272,17 +280,19 @@ void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
     return !lease->blocked && !lease->closing && !lease->stuck && !is_spent(cls, *lease);
   });
   // Work of a few milliseconds is not worth a second worker, but some worker there must be.
-  std::uint32_t wanted = static_cast<std::uint32_t>(std::min(useful, 1e6));
+  LeaseWish wish{static_cast<std::uint32_t>(std::min(useful, 1e6)), waiting,
+                 cls.queue.empty() ? 0 : cls.queue.top_priority()};
+  std::uint32_t& wanted = wish.wanted;
   if (any_usable && cls.queue.empty() && useful <= 1) wanted = 0;
   if (!any_usable && waiting > 0) wanted = std::max(wanted, 1u);
+  if (cls.speculation && waiting == 0) wish = wish_for_copies(cls);
   const bool grew = wanted > cls.wanted && (cls.wanted == 0 || wanted >= 2 * cls.wanted);
   const bool vanished = wanted == 0 && cls.wanted > 0;
-  const std::int32_t priority = cls.queue.empty() ? 0 : cls.queue.top_priority();
-  const bool differs = wanted > 0 && !cls.queue.empty() && priority != cls.told_priority;
+  const bool differs = wanted > 0 && !cls.queue.empty() && wish.priority != cls.told_priority;
   if (!grew && !vanished && !differs) return;
   cls.wanted = wanted;
-  cls.told_priority = priority;
-  outlet_.need_leases(key, {wanted, waiting, priority});
+  cls.told_priority = wish.priority;
+  outlet_.need_leases(key, wish);
 }
 
 void Scheduling::settle_idle(Lease& lease, Class& cls, TimePoint now) {
@@ -326,6 +336,7 @@ void Scheduling::validate() const {
     for (const TaskRecord* task : cls.queue.all()) {
       if (task->state != TaskState::kQueued)
         throw std::logic_error("a queued task is " + std::string(to_string(task->state)));
+      if (task->is_copy) throw std::logic_error("a second run of a task is queued");
     }
     for (const Lease* lease : cls.leases) {
       if (leases_.at(lease->id).class_key != key) throw std::logic_error("a lease is in the wrong class");

@@ -18,6 +18,8 @@
 // * Where a worker ends after `max_calls` runs it is not given more than that, and when it says that it
 // leaves,
 //   what it has not answered is queued again.
+// * A task that runs for much longer than its siblings is started once more on an idle lease, where its
+//   function allows that (core/scheduling_copies.cc).
 // * When a lease breaks, replies having arrived in order, only the first unanswered task can have started,
 //   or a later one that may be retried: the first is reported lost, the others are queued again.
 #pragma once
@@ -25,11 +27,13 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "core/speculation.h"
 #include "core/task_queue.h"
 #include "core/tasks.h"
 
@@ -71,6 +75,8 @@ class SchedulingOutlet {
   virtual void need_leases(std::uint64_t class_key, const LeaseWish& wish) = 0;
   virtual void lease_idle(LeaseId lease) = 0;
   virtual void task_lost(TaskRecord& task, const std::string& reason) = 0;
+  // A record for a second run of a task that is pushed: WAITING, with an attempt number of its own.
+  virtual TaskRecord& copy(TaskRecord& task) = 0;
 };
 
 struct SchedulingConfig {
@@ -80,6 +86,7 @@ struct SchedulingConfig {
   Nanoseconds stuck_after = std::chrono::milliseconds(5);
   Nanoseconds lease_grace = std::chrono::seconds(1);
   Nanoseconds lease_worth = std::chrono::milliseconds(5);  // one more lease per so much queued work
+  SpeculationConfig speculation;
 };
 
 class Scheduling {
@@ -94,11 +101,15 @@ class Scheduling {
   // The reply of a pushed task has come; the caller finishes the task.
   void on_reply(TaskRecord& task, Nanoseconds run_time, TimePoint now);
   // The worker hands tasks back that it has not started. Tasks that are not (any more) pushed there are
-  // ignored. Returns those that were asked to be cancelled: the caller finishes them.
+  // ignored. Returns those that are not queued again: copies, which the caller forgets, and those that were
+  // asked to be cancelled, which it finishes.
   std::vector<TaskRecord*> on_give_back(LeaseId lease, GiveBackReason reason,
                                         std::span<TaskRecord* const> tasks, TimePoint now);
   // The worker's connection broke or the raylet took the lease back.
   void on_lease_broken(LeaseId lease, const std::string& reason, TimePoint now);
+  // The two runs of a task change places: each goes on as what the other was. Where one of them is not in
+  // flight (any more), the other is not either afterwards.
+  void exchange(TaskRecord& task, TaskRecord& copy);
   // Removes a queued task (cancelled or failed); false when it is not queued.
   bool remove_queued(TaskRecord& task);
   // Ends an idle lease; false when it has tasks or is unknown.
@@ -126,12 +137,15 @@ class Scheduling {
     double mean_run_ns = 0;       // 0: nothing known
     std::uint32_t wanted = 0;     // what the outlet was told last, less the leases that came since
     std::int32_t told_priority = 0;
+    std::unique_ptr<Speculation> speculation;  // when a task of it may run twice
+    std::uint32_t stragglers = 0;              // that would run twice if there was a lease
   };
 
   std::uint32_t depth(const Class& cls) const;
   static bool is_spent(const Class& cls, const Lease& lease);
   void dispatch(std::uint64_t key, Class& cls, TimePoint now);
-  Lease* best_lease(Class& cls) const;
+  void give(Lease& lease, TaskRecord& task, TimePoint now);
+  Lease* best_lease(Class& cls, const TaskRecord& task) const;
   void ask_for_leases(std::uint64_t key, Class& cls);
   std::uint64_t backlog(const Class& cls) const;
   void settle_idle(Lease& lease, Class& cls, TimePoint now);
@@ -140,6 +154,14 @@ class Scheduling {
   void yield_to_priority();
   void close(Lease& lease);
   void forget(Lease& lease);
+
+  // scheduling_copies.cc
+  void speculate(std::uint64_t key, Class& cls, TimePoint now);
+  std::vector<TaskRecord*> stragglers_of(const Class& cls, TimePoint now) const;
+  static Lease* idle_lease(const Class& cls);
+  static LeaseWish wish_for_copies(const Class& cls);
+  static bool runs_already(const Lease& lease, const TaskRecord& task);
+  void put_in_place(TaskRecord& task, LeaseId lease, const TaskRecord& instead_of);
 
   SchedulingOutlet& outlet_;
   SchedulingConfig config_;

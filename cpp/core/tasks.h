@@ -61,6 +61,8 @@ struct TaskRecord {
   WorkerId worker;           // while pushed
   std::int64_t submit_unix_ns = 0;
   bool cancel_requested = false;
+  bool speculated = false;  // has, or had, or is, a second run beside the first one
+  bool is_copy = false;     // the record of a run whose task goes on by another record (core_copies.cc)
   std::shared_ptr<const OwnedValue> cancel_error;  // what its returns become when the cancel succeeds
   std::unique_ptr<FailedAttempt> failed;
   // An attempt may have stored results in shared memory without a reply that says so: its worker is lost, or
@@ -72,6 +74,8 @@ struct TaskRecord {
 
   std::size_t footprint_bytes() const { return sizeof(TaskRecord) + args->view().size(); }
   bool at_most_once() const { return shape->max_retries == 0; }
+  // The next run gets a number that no earlier one had, also none that ran beside another.
+  void next_attempt() { attempt += speculated ? 2 : 1; }
   // A result was put in shared memory, where it can be lost; or is not needed by anybody any more.
   void result_stored(std::uint32_t index);
   void result_gone(std::uint32_t index);

@@ -49,10 +49,17 @@ class Gate {
     changed_.notify_all();
   }
   void pass() {
-    std::unique_lock guard(mutex_);
+    arrive();
+    is_open(kLimit);
+  }
+  void arrive() {
+    const std::lock_guard guard(mutex_);
     ++waiting_;
     changed_.notify_all();
-    changed_.wait_for(guard, kLimit, [&] { return open_; });
+  }
+  bool is_open(wire::Clock::duration time) {
+    std::unique_lock guard(mutex_);
+    return changed_.wait_for(guard, time, [&] { return open_; });
   }
   bool wait_for(int waiting) {
     std::unique_lock guard(mutex_);
@@ -134,6 +141,14 @@ class Process {
     core_->finish(task, failed ? TaskStatus::kError : TaskStatus::kOk, std::move(results), {});
     for (const ObjectId& id : std::exchange(results_hold, {})) drop(id);
   }
+  // In a task: false when this process ends first.
+  bool waits_for(Gate& gate) {
+    gate.arrive();
+    while (!gate.is_open(kSlice)) {
+      if (ended_) return false;
+    }
+    return true;
+  }
   // What the calling thread executes.
   static inline thread_local TaskHandle running_task;
   // References that a function's result contains: held until the reply counts them.
@@ -149,6 +164,7 @@ class Process {
     ActorId actor{};
     std::uint64_t class_key = 1;
     std::int32_t max_retries = 3;
+    double speculative = 0;
   };
   ObjectId submit(const Call& call) {
     Core::Submission submission;
@@ -157,6 +173,7 @@ class Process {
     shape->kind = call.actor.is_nil() ? TaskKind::kNormal : TaskKind::kActorMethod;
     shape->name = call.function;
     shape->max_retries = call.max_retries;
+    shape->speculative = call.speculative;
     shape->finish();
     submission.shape = std::move(shape);
     submission.actor = call.actor;
@@ -229,6 +246,10 @@ class Process {
   bool hears(const std::function<bool(const Event&)>& wanted) {
     std::unique_lock guard(mutex_);
     return changed_.wait_for(guard, kLimit, [&] { return std::ranges::any_of(events_, wanted); });
+  }
+  bool heard(EventKind kind) {
+    const std::lock_guard guard(mutex_);
+    return std::ranges::any_of(events_, [kind](const Event& event) { return event.kind == kind; });
   }
   bool hears(EventKind kind) {
     return hears([kind](const Event& event) { return event.kind == kind; });

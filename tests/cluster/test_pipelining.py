@@ -79,8 +79,8 @@ def learn_that_it_is_short(task: Any) -> None:
 
 
 def worker_of(ref: Any) -> bytes | None:
-    holder = current.require().core.worker_of(ref.task_id().binary())
-    return None if holder is None else holder[0]
+    holders = current.require().core.workers_of(ref.task_id().binary())
+    return holders[0][0] if holders else None
 
 
 def behind(

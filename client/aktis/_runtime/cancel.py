@@ -31,15 +31,14 @@ def cancel_asked(session: "Session", object_id: bytes, force: bool, recursive: b
 
 
 def _is_call(session: "Session", task_id: bytes) -> bool:
-    holder = session.core.worker_of(task_id)
-    return holder is not None and holder[1] == 0
+    return any(lease_id == 0 for _, lease_id in session.core.workers_of(task_id))
 
 
 def _cancel(session: "Session", task_id: bytes, *, force: bool, recursive: bool) -> None:
     error = encode_error(TaskCancelledError(task_id.hex()))
     outcome = session.core.cancel(task_id, recursive, error)
     if outcome == _core.CANCEL_SENT and force:
-        _kill_worker_of(session, task_id, f"task {task_id.hex()} was cancelled by force")
+        _kill_workers_of(session, task_id, f"task {task_id.hex()} was cancelled by force")
 
 
 def task_overdue(session: "Session", task_id: bytes, name: str, timeout_ms: int, again: bool) -> None:
@@ -51,7 +50,7 @@ def task_overdue(session: "Session", task_id: bytes, name: str, timeout_ms: int,
     timeout = f"timeout_s={timeout_ms / 1000:g}"
     if again:
         reason = f"task {task_id.hex()} ({name}) did not end when it was interrupted, {timeout} having passed"
-        _kill_worker_of(session, task_id, reason)
+        _kill_workers_of(session, task_id, reason)
         return
     text = (
         f"Task {task_id.hex()} ({name}) was cancelled because it ran for longer than {timeout}: "
@@ -61,10 +60,23 @@ def task_overdue(session: "Session", task_id: bytes, name: str, timeout_ms: int,
         session.core.remind(task_id, session.node.timeout_grace_ms)
 
 
-def _kill_worker_of(session: "Session", task_id: bytes, reason: str) -> None:
-    holder = session.core.worker_of(task_id)
-    if holder is not None:
-        worker_id, lease_id = holder
-        session.control.notify(
-            kill_worker=raylet_pb2.KillWorker(worker_id=worker_id, lease_id=lease_id, reason=reason)
-        )
+def run_called_off(
+    session: "Session", task_id: bytes, worker_id: bytes, lease_id: int, lingers: bool
+) -> None:
+    """One of two runs of a task was told to end, because the other counts; if it does not, it is killed."""
+    if lingers:
+        reason = f"task {task_id.hex()} ended elsewhere, and this run of it did not when it was interrupted"
+        _kill(session, worker_id, lease_id, reason)
+    else:
+        session.core.remind_of_called_off(task_id, session.node.timeout_grace_ms)
+
+
+def _kill_workers_of(session: "Session", task_id: bytes, reason: str) -> None:
+    for worker_id, lease_id in session.core.workers_of(task_id):
+        _kill(session, worker_id, lease_id, reason)
+
+
+def _kill(session: "Session", worker_id: bytes, lease_id: int, reason: str) -> None:
+    session.control.notify(
+        kill_worker=raylet_pb2.KillWorker(worker_id=worker_id, lease_id=lease_id, reason=reason)
+    )

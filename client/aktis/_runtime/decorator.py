@@ -76,7 +76,8 @@ def remote(*targets: Any, **options: Any) -> Any:
             ``accelerator_type``, ``name``, ``label_selector``, ``fallback_strategy``,
             ``scheduling_strategy``, ``placement_group``, ``placement_group_bundle_index``,
             ``placement_group_capture_child_tasks``, ``runtime_env``. For tasks: ``num_returns`` (1),
-            ``max_retries`` (3), ``retry_exceptions`` (False), ``max_calls``, ``timeout_s``, ``priority`` (0).
+            ``max_retries`` (3), ``retry_exceptions`` (False), ``max_calls``, ``timeout_s``, ``priority`` (0),
+            ``speculative`` (False).
             For actors: ``max_restarts`` (0), ``max_task_retries`` (0), ``max_pending_calls``,
             ``max_concurrency`` (1, async 1000), ``concurrency_groups``, ``lifetime``, ``namespace``,
             ``get_if_exists``, ``allow_out_of_order_execution``, ``checkpoint``.

@@ -44,6 +44,7 @@ class TaskOptions(CommonOptions, GeneratorOptions, total=False):
     max_calls: int | None
     timeout_s: float | None
     priority: int | None
+    speculative: bool | float | None
 
 
 class ActorOptions(CommonOptions, total=False):

@@ -17,6 +17,8 @@ MAX_NUM_RETURNS: Final = 65_535
 MAX_PRIORITY: Final = 1_000_000
 MAX_TIMEOUT_S: Final = 1_000_000
 DEFAULT_ASYNC_CONCURRENCY: Final = 1000
+DEFAULT_QUANTILE: Final = 0.95
+"""Of ``speculative=True``."""
 # Enough to ask for a node that has the accelerator, too little to use it up.
 _ACCELERATOR_SHARE: Final = 0.001
 
@@ -58,6 +60,15 @@ def _integer(minimum: int, *, unlimited: bool = False, maximum: int = 2**31 - 1)
 def _boolean(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise _type_error(name, "True or False", value)
+
+
+def _speculative(name: str, value: Any) -> None:
+    if isinstance(value, bool):
+        return
+    if not isinstance(value, float):
+        raise _type_error(name, "True, False or a quantile as a float", value)
+    if not 0 < value < 1:
+        raise ValueError(f"option {name!r} must be a quantile between 0 and 1, got {value!r}")
 
 
 def _string(name: str, value: Any) -> None:
@@ -219,6 +230,7 @@ TASK_OPTIONS: Final[Mapping[str, Check]] = {
     "max_calls": _integer(0),
     "timeout_s": _timeout,
     "priority": _integer(-MAX_PRIORITY, maximum=MAX_PRIORITY),
+    "speculative": _speculative,
     **_GENERATORS,
 }
 ACTOR_OPTIONS: Final[Mapping[str, Check]] = {
@@ -274,6 +286,25 @@ def check_options(table: Mapping[str, Check], what: str, options: Mapping[str, A
 
         check_placement_options(checked)
     return checked
+
+
+def quantile_of(function: Callable[..., Any], options: Mapping[str, Any]) -> float:
+    """Return beyond which quantile of its siblings' run times a task runs twice; 0: it never does.
+
+    Raises:
+        ValueError: the function cannot run twice, by what it is or by another option, which it names.
+    """
+    speculative: bool | float = options.get("speculative", False)
+    if not speculative:
+        return 0
+    if isinstance(returns_of(function, options), str):
+        raise ValueError(
+            "option 'speculative' is not for generators: who has taken items of one run cannot go on with "
+            "another's"
+        )
+    if options.get("max_retries") == 0:
+        raise ValueError("option 'speculative' may run a task twice, 'max_retries=0' at most once: drop one")
+    return DEFAULT_QUANTILE if speculative is True else speculative
 
 
 def check_actor_combination(options: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from aktis import _core
 from aktis._core import TaskTemplate
 from aktis._runtime import current, generators
 from aktis._runtime.execution import placement_for
-from aktis._runtime.options import TASK_OPTIONS, check_options, demand, returns_of
+from aktis._runtime.options import TASK_OPTIONS, check_options, demand, quantile_of, returns_of
 from aktis._runtime.pickling import NotPicklableError, unpicklable_arguments
 from aktis._runtime.signatures import CallCheck
 from aktis._runtime.typed import call_of_function
@@ -59,6 +59,7 @@ class RemoteFunction(Generic[P, R]):
         """
         self._function = function
         self._options = check_options(TASK_OPTIONS, "tasks", options)
+        self._quantile = quantile_of(function, self._options)
         self._exports: _Exports = {}
         self._check = CallCheck(function, _name_of(function))
         self.unbind()
@@ -177,6 +178,7 @@ class RemoteFunction(Generic[P, R]):
             max_calls=options.get("max_calls", 0),
             timeout_ms=math.ceil(options.get("timeout_s", 0) * 1000),
             priority=options.get("priority", 0),
+            speculative=self._quantile,
             placement=placement_for(strategy.group, captures=strategy.captures, resources=wanted),
             **generators.template_returns(returns, options),
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aktis import _core
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
 from aktis._runtime import tracing
-from aktis._runtime.cancel import cancel_asked, task_overdue
+from aktis._runtime.cancel import cancel_asked, run_called_off, task_overdue
 from aktis._runtime.causes import describe_death, setup_failure
 from aktis._runtime.current import (
     EVENT_GROUP_ORDERS,
@@ -94,6 +94,7 @@ class Service:
             _core.EVENT_CANCEL: lambda task_id, recursive: self.cancel_children(task_id, recursive),
             _core.EVENT_CANCEL_ASKED: functools.partial(cancel_asked, session),
             _core.EVENT_TASK_OVERDUE: functools.partial(task_overdue, session),
+            _core.EVENT_RUN_CALLED_OFF: functools.partial(run_called_off, session),
             _core.EVENT_RAYLET_LOST: self._raylet_lost,
             _core.EVENT_PLASMA_LOST: lambda reason: self._complain(f"the object store is gone: {reason}"),
             EVENT_HANDLE_DROPPED: self._handle_dropped,

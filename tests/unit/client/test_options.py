@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import aktis
 import pytest
 from aktis._runtime.options import (
     ACTOR_OPTIONS,
@@ -11,6 +12,7 @@ from aktis._runtime.options import (
     check_actor_combination,
     check_options,
     demand,
+    quantile_of,
 )
 
 
@@ -42,6 +44,8 @@ def test_an_unknown_option_lists_the_valid_ones() -> None:
         ("max_retries", "a"),
         ("num_returns", None.__class__),
         ("retry_exceptions", 3),
+        ("speculative", 1),
+        ("speculative", "yes"),
         ("runtime_env", 3),
         ("runtime_env", {"env_vars": {"A": 1}}),
         ("label_selector", {"a": 1}),
@@ -68,6 +72,9 @@ def test_a_wrong_type_is_a_type_error_that_names_the_option(name: str, value: An
         ("runtime_env", {"conda": "env"}),
         ("max_calls", -1),
         ("timeout_s", 0),
+        ("speculative", 0.0),
+        ("speculative", 1.0),
+        ("speculative", float("nan")),
         ("timeout_s", -1.0),
         ("timeout_s", 1e9),
         ("priority", 2_000_000),
@@ -127,3 +134,29 @@ def test_an_actor_that_asks_for_something_holds_it() -> None:
     assert actor_demands({"num_gpus": 1}) == ({"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 1})
     assert actor_demands({"num_cpus": 0}) == ({}, {})
     assert actor_demands({"memory": 5}) == ({"memory": 5}, {"memory": 5, "CPU": 1})
+
+
+def test_speculative_is_a_quantile_or_the_usual_one() -> None:
+    quantiles = [quantile_of(print, {"speculative": value}) for value in (True, 0.5, False)]
+    assert quantiles == [0.95, 0.5, 0]
+    assert quantile_of(print, {}) == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "why"),
+    [
+        (lambda: (yield), {}, "not for generators"),
+        (print, {"num_returns": "dynamic"}, "not for generators"),
+        (print, {"max_retries": 0}, "'max_retries=0' at most once"),
+    ],
+)
+def test_speculative_is_refused_where_a_task_cannot_run_twice(function: Any, options: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=f"option 'speculative' .*{why}"):
+        aktis.remote(**options, speculative=True)(function)
+    quantile_of(function, {**options, "speculative": False})
+
+
+@pytest.mark.parametrize("table", [ACTOR_OPTIONS, METHOD_OPTIONS])
+def test_actors_and_their_methods_never_run_twice(table: Any) -> None:
+    with pytest.raises(ValueError, match="unknown option 'speculative'"):
+        check_options(table, "actors", {"speculative": True})
