@@ -311,6 +311,8 @@ class Core:
         """Others wait for resources: the leases that are idle. From now on until the next lease comes, one
         that goes idle is reported (EVENT_LEASE_IDLE) at once, not after its grace time. `excess` leases are
         beyond the job's fair share: so many become idle after the task that they run, whatever is queued."""
+    def set_infeasible(self, class_key: int, infeasible: bool) -> None:
+        """Whether leases of a class can ever come: no less urgent class gives any up for one that cannot run."""
     def fail_class(self, class_key: int, error: bytes) -> int:
         """Fail every queued task of a class (e.g. unschedulable); the number of tasks."""
     def resubmit(self, task_id: bytes, delay_ms: int = 0) -> bool: ...

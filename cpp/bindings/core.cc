@@ -405,6 +405,8 @@ void bind_submitting(Class& type) {
       .def("break_lease", [](PyCore& self, std::uint64_t lease,
                              const std::string& reason) { self.core->break_lease(lease, reason); })
       .def("reclaim_leases", &reclaim_leases, py::arg("excess"))
+      .def("set_infeasible", [](PyCore& self, std::uint64_t key,
+                                bool infeasible) { self.core->set_infeasible(key, infeasible); })
       .def("fail_class", [](PyCore& self, std::uint64_t key,
                             const py::bytes& error) { return self.core->fail_class(key, view_of(error)); })
       .def(

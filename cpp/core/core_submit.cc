@@ -447,6 +447,11 @@ std::size_t Core::fail_class(std::uint64_t class_key, Bytes error_pickle) {
   return tasks.size();
 }
 
+void Core::set_infeasible(std::uint64_t class_key, bool infeasible) {
+  Guard guard(mutex_);
+  scheduling_.set_infeasible(class_key, infeasible);
+}
+
 bool Core::resubmit(const TaskId& id, std::chrono::milliseconds delay) {
   Guard guard(mutex_);
   const auto known = tasks_.find(id);

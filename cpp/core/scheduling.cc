@@ -35,6 +35,8 @@ void Scheduling::add_lease(std::uint64_t class_key, LeaseId id, const WorkerId& 
   Class& cls = classes_[class_key];
   cls.leases.push_back(&lease);
   if (cls.wanted > 0) --cls.wanted;
+  if (cls.yielded > 0) --cls.yielded;
+  cls.infeasible = false;
   dispatch(class_key, cls, now);
   settle_idle(lease, cls, now);
 }
@@ -55,7 +57,12 @@ void Scheduling::on_reply(TaskRecord& task, Nanoseconds run_time, TimePoint now)
                         ? run_ns
                         : cls.mean_run_ns + (run_ns - cls.mean_run_ns) / 8;
   if (cls.speculation && !task.cancel_requested) cls.speculation->finished(run_time);
-  if (any_priority_ && is_outranked(lease)) lease.closing = true;
+  if (any_priority_ && !lease.closing) {
+    if (Class* urgent = outranked_by(lease, now)) {
+      yielded_to(*urgent, now);
+      lease.closing = true;
+    }
+  }
   dispatch(lease.class_key, cls, now);
   settle_idle(lease, cls, now);
 }
@@ -135,7 +142,7 @@ void Scheduling::tick(TimePoint now) {
       outlet_.lease_idle(lease->id);
     }
   }
-  if (any_priority_) yield_to_priority();
+  if (any_priority_) yield_to_priority(now);
 }
 
 std::vector<LeaseId> Scheduling::reclaim(std::uint32_t excess) {
@@ -164,22 +171,39 @@ void Scheduling::close(Lease& lease) {
 }
 
 // A more urgent class needs a lease: the raylet serves its request first, but only with what is given back.
-bool Scheduling::is_outranked(const Lease& lease) const {
+// Not more at a time than it asked for, and one more now and then: what comes back may not be enough of what
+// it needs, or go to somebody else.
+Scheduling::Class* Scheduling::outranked_by(const Lease& lease, TimePoint now) {
   const Class& own = classes_.at(lease.class_key);
-  if (own.queue.empty() && lease.in_flight.empty()) return false;
+  if (own.queue.empty() && lease.in_flight.empty()) return nullptr;
   const std::int32_t next =
       own.queue.empty() ? lease.in_flight.front()->shape->priority : own.queue.top_priority();
-  return std::any_of(classes_.begin(), classes_.end(), [&](const auto& known) {
-    const Class& other = known.second;
-    return !other.queue.empty() && other.wanted > 0 && other.queue.top_priority() > next;
-  });
+  for (auto& [key, other] : classes_) {
+    if (other.queue.empty() || other.wanted == 0 || other.queue.top_priority() <= next) continue;
+    if (other.infeasible) continue;
+    if (other.yielded < other.wanted || now - other.yielded_at >= config_.lease_grace) return &other;
+  }
+  return nullptr;
 }
 
-void Scheduling::yield_to_priority() {
+void Scheduling::yielded_to(Class& cls, TimePoint now) {
+  ++cls.yielded;
+  cls.yielded_at = now;
+}
+
+void Scheduling::yield_to_priority(TimePoint now) {
   for (auto& [id, lease] : leases_) {
-    if (lease.closing || lease.blocked || lease.in_flight.empty() || !is_outranked(lease)) continue;
+    if (lease.closing || lease.blocked || lease.in_flight.empty()) continue;
+    Class* urgent = outranked_by(lease, now);
+    if (urgent == nullptr) continue;
+    yielded_to(*urgent, now);
     return close(lease);
   }
+}
+
+void Scheduling::set_infeasible(std::uint64_t class_key, bool infeasible) {
+  const auto found = classes_.find(class_key);
+  if (found != classes_.end()) found->second.infeasible = infeasible;
 }
 
 std::vector<TaskRecord*> Scheduling::queued(std::uint64_t class_key) const {
@@ -292,6 +316,7 @@ void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
   if (!grew && !vanished && !differs) return;
   cls.wanted = wanted;
   cls.told_priority = wish.priority;
+  if (wanted == 0) cls.yielded = 0, cls.infeasible = false;
   outlet_.need_leases(key, wish);
 }
 

@@ -12,9 +12,8 @@
 // * A task that turns out to be long gets nothing more queued behind it, and when all leases are stuck like
 //   this, one more is asked for, which then steals: what waits must not depend on the end of what runs.
 // * A worker that blocks gives its queued tasks back by itself and gets no more until it answers.
-// * Higher priorities are pushed first. What has been pushed is not called back, but a class whose work is
-// less
-//   urgent than another's for which leases are missing gives each lease up after the task that it runs.
+// * Higher priorities are pushed first. What has been pushed is not called back, but classes whose work is
+//   less urgent give up as many leases as another one lacks, each after the task that it runs.
 // * Where a worker ends after `max_calls` runs it is not given more than that, and when it says that it
 // leaves,
 //   what it has not answered is queued again.
@@ -121,6 +120,9 @@ class Scheduling {
   // is reported as soon as it is idle, without its grace time. `excess` leases are beyond this job's fair
   // share: as many go back after the task that they run, whatever is queued.
   std::vector<LeaseId> reclaim(std::uint32_t excess);
+  // Whether what a class asked for can never be had on this cluster as it is: nobody gives up anything for
+  // it.
+  void set_infeasible(std::uint64_t class_key, bool infeasible);
   std::vector<TaskRecord*> queued(std::uint64_t class_key) const;
   Lease* find(LeaseId lease);
   Lease* find_worker(const WorkerId& worker);
@@ -137,6 +139,9 @@ class Scheduling {
     double mean_run_ns = 0;       // 0: nothing known
     std::uint32_t wanted = 0;     // what the outlet was told last, less the leases that came since
     std::int32_t told_priority = 0;
+    std::uint32_t yielded = 0;  // leases that less urgent classes have given up for it and that did not come
+    TimePoint yielded_at;
+    bool infeasible = false;
     std::unique_ptr<Speculation> speculation;  // when a task of it may run twice
     std::uint32_t stragglers = 0;              // that would run twice if there was a lease
   };
@@ -150,8 +155,9 @@ class Scheduling {
   std::uint64_t backlog(const Class& cls) const;
   void settle_idle(Lease& lease, Class& cls, TimePoint now);
   void steal_for(Class& cls, TimePoint now);
-  bool is_outranked(const Lease& lease) const;
-  void yield_to_priority();
+  Class* outranked_by(const Lease& lease, TimePoint now);
+  static void yielded_to(Class& cls, TimePoint now);
+  void yield_to_priority(TimePoint now);
   void close(Lease& lease);
   void forget(Lease& lease);
 

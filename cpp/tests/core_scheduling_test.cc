@@ -309,6 +309,56 @@ TEST_F(PriorityTest, AClassKeepsItsLeasesFromOneThatIsLessUrgent) {
   EXPECT_EQ(out_.pushed.size(), 2u);
 }
 
+// The raylet may give what comes back to somebody else, or need more of it than one lease.
+TEST_F(PriorityTest, NoMoreLeasesAreGivenUpAtATimeThanTheMoreUrgentClassWants) {
+  for (LeaseId id = 1; id <= 4; ++id) lease(id);
+  std::vector<TaskRecord*> running;
+  for (int i = 0; i < 4; ++i) running.push_back(&enqueue_at(0));
+  for (int i = 0; i < 8; ++i) enqueue_at(0);
+  enqueue_at(1, 2);
+  for (int i = 0; i < 5; ++i) scheduling_.tick(now_);
+  for (TaskRecord* task : running) reply(*task, milliseconds(10));
+  EXPECT_EQ(out_.idle.size(), 1u);
+  ASSERT_EQ(out_.pushed.size(), 7u);
+  now_ += milliseconds(999);
+  scheduling_.tick(now_);
+  for (int i = 4; i < 7; ++i) reply(*out_.pushed[static_cast<std::size_t>(i)].second, milliseconds(10));
+  EXPECT_EQ(out_.idle.size(), 1u);
+  now_ += milliseconds(1);
+  for (int i = 0; i < 5; ++i) scheduling_.tick(now_);
+  for (int i = 7; i < 10; ++i) reply(*out_.pushed[static_cast<std::size_t>(i)].second, milliseconds(10));
+  EXPECT_EQ(out_.idle.size(), 2u) << "one more after a while";
+}
+
+TEST_F(PriorityTest, ALeaseThatCameMakesRoomForTheNextWish) {
+  for (LeaseId id = 1; id <= 2; ++id) lease(id);
+  TaskRecord& one = enqueue_at(0);
+  TaskRecord& two = enqueue_at(0);
+  for (int i = 0; i < 4; ++i) enqueue_at(0);
+  enqueue_at(1, 2);
+  reply(one, milliseconds(10));
+  EXPECT_EQ(out_.idle.size(), 1u);
+  lease(3, 2);
+  enqueue_at(1, 2);
+  reply(two, milliseconds(10));
+  EXPECT_EQ(out_.idle.size(), 2u);
+}
+
+TEST_F(PriorityTest, NothingIsGivenUpForWhatCanNeverRun) {
+  lease(1);
+  TaskRecord& running = enqueue_at(0);
+  enqueue_at(0);
+  enqueue_at(0);
+  enqueue_at(1, 2);
+  scheduling_.set_infeasible(2, true);
+  scheduling_.tick(now_);
+  reply(running, milliseconds(10));
+  EXPECT_TRUE(out_.idle.empty());
+  scheduling_.set_infeasible(2, false);
+  reply(*out_.pushed.back().second, milliseconds(10));
+  EXPECT_EQ(out_.idle.size(), 1u);
+}
+
 // Everything that can happen to a scheduling class, in random order.
 class RandomHistory {
  public:

@@ -255,6 +255,7 @@ class Service:
                 message.class_key, encode_error(TaskUnschedulableError(message.explanation))
             )
             return
+        self._core.set_infeasible(message.class_key, message.infeasible)
         self._carry_out(
             self.leases.pending(
                 message.class_key, message.infeasible, message.explanation, stuck=message.stuck
