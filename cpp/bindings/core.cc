@@ -407,6 +407,7 @@ void bind_submitting(Class& type) {
       .def("reclaim_leases", &reclaim_leases, py::arg("excess"))
       .def("set_infeasible", [](PyCore& self, std::uint64_t key,
                                 bool infeasible) { self.core->set_infeasible(key, infeasible); })
+      .def("end_class", [](PyCore& self, std::uint64_t key) { self.core->end_class(key); })
       .def("fail_class", [](PyCore& self, std::uint64_t key,
                             const py::bytes& error) { return self.core->fail_class(key, view_of(error)); })
       .def(

@@ -256,6 +256,7 @@ std::vector<std::pair<std::string, std::int64_t>> Core::statistics() {
       {"references", static_cast<std::int64_t>(references_.size())},
       {"tasks", static_cast<std::int64_t>(tasks_.size() + copies_.size())},
       {"queued_tasks", static_cast<std::int64_t>(scheduling_.queued_count())},
+      {"scheduling_classes", static_cast<std::int64_t>(scheduling_.class_count())},
       {"leases", static_cast<std::int64_t>(scheduling_.lease_count())},
       {"actor_calls_in_flight", static_cast<std::int64_t>(actor_calls_.in_flight())},
       {"connections", static_cast<std::int64_t>(open_.size())},

@@ -270,6 +270,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void break_lease(LeaseId lease, const std::string& reason);
   std::size_t fail_class(std::uint64_t class_key, Bytes error_pickle);
   void set_infeasible(std::uint64_t class_key, bool infeasible);
+  void end_class(std::uint64_t class_key);
   bool resubmit(const TaskId& task, std::chrono::milliseconds delay);
   bool fail_task(const TaskId& task, Bytes error_pickle);
   enum class Cancelled : int { kUnknown = 0, kDone = 1, kSent = 2 };

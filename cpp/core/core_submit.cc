@@ -452,6 +452,11 @@ void Core::set_infeasible(std::uint64_t class_key, bool infeasible) {
   scheduling_.set_infeasible(class_key, infeasible);
 }
 
+void Core::end_class(std::uint64_t class_key) {
+  Guard guard(mutex_);
+  scheduling_.end_class(class_key);
+}
+
 bool Core::resubmit(const TaskId& id, std::chrono::milliseconds delay) {
   Guard guard(mutex_);
   const auto known = tasks_.find(id);

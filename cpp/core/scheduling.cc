@@ -110,20 +110,39 @@ void Scheduling::on_lease_broken(LeaseId id, const std::string& reason, TimePoin
   }
   dispatch(key, cls, now);
   if (!in_flight.empty()) outlet_.task_lost(*in_flight.front(), reason);
+  forget_if_ended(key);
 }
 
 bool Scheduling::remove_queued(TaskRecord& task) {
-  if (!classes_[task.shape->class_key].queue.remove(task)) return false;
-  ask_for_leases(task.shape->class_key, classes_[task.shape->class_key]);
+  const std::uint64_t key = task.shape->class_key;
+  const auto found = classes_.find(key);
+  if (found == classes_.end() || !found->second.queue.remove(task)) return false;
+  if (!found->second.ended) ask_for_leases(key, found->second);
+  forget_if_ended(key);
   return true;
 }
 
 bool Scheduling::drop_lease(LeaseId id) {
   const auto found = leases_.find(id);
   if (found == leases_.end() || !found->second.in_flight.empty()) return false;
+  const std::uint64_t key = found->second.class_key;
   forget(found->second);
   leases_.erase(found);
+  forget_if_ended(key);
   return true;
+}
+
+void Scheduling::end_class(std::uint64_t key) {
+  const auto found = classes_.find(key);
+  if (found == classes_.end()) return;
+  found->second.ended = true;
+  forget_if_ended(key);
+}
+
+void Scheduling::forget_if_ended(std::uint64_t key) {
+  const auto found = classes_.find(key);
+  if (found == classes_.end() || !found->second.ended) return;
+  if (found->second.queue.empty() && found->second.leases.empty()) classes_.erase(found);
 }
 
 void Scheduling::tick(TimePoint now) {
@@ -134,7 +153,7 @@ void Scheduling::tick(TimePoint now) {
     }
     steal_for(cls, now);
     dispatch(key, cls, now);
-    if (cls.speculation) speculate(key, cls, now);
+    if (cls.speculation && !cls.ended) speculate(key, cls, now);
     for (Lease* lease : cls.leases) {
       if (!lease->in_flight.empty() || lease->idle_reported || lease->leaving) continue;
       if (now - lease->idle_since < config_.lease_grace) continue;
@@ -248,6 +267,7 @@ bool Scheduling::is_spent(const Class& cls, const Lease& lease) {
 }
 
 Lease* Scheduling::best_lease(Class& cls, const TaskRecord& task) const {
+  if (cls.ended) return nullptr;
   const std::uint32_t limit = depth(cls);
   Lease* best = nullptr;
   for (Lease* lease : cls.leases) {
@@ -292,6 +312,10 @@ std::uint64_t Scheduling::backlog(const Class& cls) const {
 }
 
 void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
+  if (cls.ended) {
+    if (!cls.queue.empty()) outlet_.need_leases(key, {1, cls.queue.size()});
+    return;
+  }
   const std::uint64_t waiting = backlog(cls);
   double useful = static_cast<double>(waiting);
   if (cls.max_calls > 0) {

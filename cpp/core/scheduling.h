@@ -123,11 +123,15 @@ class Scheduling {
   // Whether what a class asked for can never be had on this cluster as it is: nobody gives up anything for
   // it.
   void set_infeasible(std::uint64_t class_key, bool infeasible);
+  // Nothing of the class starts any more: what is queued now or later waits for the caller to remove it, who
+  // is told as of a need for leases. It is forgotten when nothing of it is left.
+  void end_class(std::uint64_t class_key);
   std::vector<TaskRecord*> queued(std::uint64_t class_key) const;
   Lease* find(LeaseId lease);
   Lease* find_worker(const WorkerId& worker);
   std::size_t lease_count() const { return leases_.size(); }
   std::size_t queued_count() const;
+  std::size_t class_count() const { return classes_.size(); }
   bool starves() const;   // tasks of some class are queued and it has no lease at all
   void validate() const;  // throws std::logic_error that names the broken invariant
 
@@ -142,6 +146,7 @@ class Scheduling {
     std::uint32_t yielded = 0;  // leases that less urgent classes have given up for it and that did not come
     TimePoint yielded_at;
     bool infeasible = false;
+    bool ended = false;
     std::unique_ptr<Speculation> speculation;  // when a task of it may run twice
     std::uint32_t stragglers = 0;              // that would run twice if there was a lease
   };
@@ -160,6 +165,7 @@ class Scheduling {
   void yield_to_priority(TimePoint now);
   void close(Lease& lease);
   void forget(Lease& lease);
+  void forget_if_ended(std::uint64_t class_key);
 
   // scheduling_copies.cc
   void speculate(std::uint64_t key, Class& cls, TimePoint now);

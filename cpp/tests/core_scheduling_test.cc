@@ -258,6 +258,43 @@ TEST_F(SchedulingTest, AWorkerThatEndsAfterSoManyRunsIsNotGivenMore) {
   EXPECT_EQ(scheduling_.find(2)->in_flight.back(), tasks[2]);
 }
 
+TEST_F(SchedulingTest, NothingOfAnEndedClassStartsAndItIsForgottenWithItsLastLease) {
+  lease(1);
+  TaskRecord& running = enqueue();
+  TaskRecord& waiting = enqueue();
+  scheduling_.end_class(1);
+  EXPECT_TRUE(scheduling_.remove_queued(waiting));
+  reply(running, milliseconds(1));
+  out_.wanted.clear();
+  TaskRecord& late = enqueue();
+  EXPECT_EQ(out_.wanted, std::vector<std::uint32_t>{1});
+  EXPECT_EQ(late.state, TaskState::kQueued);
+  TaskRecord& later = enqueue();
+  EXPECT_EQ(out_.wanted.size(), 2u) << "the caller hears of every task";
+  EXPECT_TRUE(scheduling_.remove_queued(late));
+  EXPECT_TRUE(scheduling_.remove_queued(later));
+  EXPECT_EQ(scheduling_.class_count(), 1u);
+  EXPECT_TRUE(scheduling_.drop_lease(1));
+  EXPECT_EQ(scheduling_.class_count(), 0u);
+}
+
+TEST_F(SchedulingTest, AnEndedClassIsForgottenWhenItsLeaseBreaks) {
+  lease(1);
+  enqueue();
+  scheduling_.end_class(1);
+  scheduling_.on_lease_broken(1, "killed", now_);
+  EXPECT_EQ(out_.lost.size(), 1u);
+  EXPECT_EQ(scheduling_.class_count(), 0u);
+}
+
+TEST_F(SchedulingTest, AClassWithoutAnythingIsForgottenAtOnce) {
+  lease(1);
+  scheduling_.drop_lease(1);
+  EXPECT_EQ(scheduling_.class_count(), 1u);  // it remembers how long its tasks take
+  scheduling_.end_class(1);
+  EXPECT_EQ(scheduling_.class_count(), 0u);
+}
+
 class PriorityTest : public SchedulingTest {
  protected:
   TaskRecord& enqueue_at(std::int32_t priority, std::uint64_t class_key = 1) {

@@ -9,6 +9,7 @@ from typing import Any
 
 import aktis
 import pytest
+from aktis._runtime import current
 from aktis.exceptions import (
     ActorPlacementGroupRemoved,
     GetTimeoutError,
@@ -166,6 +167,23 @@ def test_a_group_that_fits_on_no_set_of_nodes_waits_and_says_so(capfd: pytest.Ca
     remove_placement_group(group)
     with pytest.raises(TaskPlacementGroupRemoved, match="was removed"):
         aktis.get(waiting, timeout=LIMIT_S)
+
+
+def test_nothing_starts_in_a_group_after_its_removal_and_nothing_of_it_is_kept() -> None:
+    core = current.require().core
+    before = core.statistics()["scheduling_classes"]
+    for _ in range(3):
+        group = placement_group([{"CPU": 1}])
+        task = where.options(**inside(group))
+        assert aktis.get(task.remote(), timeout=LIMIT_S) is not None  # its worker is still leased
+        remove_placement_group(group)
+        for late in (task, where.options(**inside(group))):
+            with pytest.raises(TaskPlacementGroupRemoved, match="was removed"):
+                aktis.get(late.remote(), timeout=LIMIT_S)
+    deadline = time.monotonic() + LIMIT_S
+    while core.statistics()["scheduling_classes"] > before:
+        assert time.monotonic() < deadline
+        aktis.wait([core.pending_object()], timeout=0.01)
 
 
 def test_labels_that_no_node_has_keep_a_group_waiting() -> None:

@@ -63,7 +63,7 @@ class GroupDirectory:
     """See the module. Any thread.
 
     Args:
-        fail_class: fails the queued tasks of a scheduling class.
+        end_class: fails the tasks of a scheduling class that do not run, and whatever is submitted to it.
         complain: tells the user what nobody else will hear of.
         collects: whether orders wait a moment for others. Those of a task must not: whoever has its result
             may look at what it did.
@@ -74,7 +74,7 @@ class GroupDirectory:
         core: Core,
         control: Control,
         errands: Errands,
-        fail_class: Callable[[int, bytes], object],
+        end_class: Callable[[int, bytes], None],
         complain: Callable[[str], object],
         *,
         collects: bool,
@@ -84,14 +84,14 @@ class GroupDirectory:
         self._core = core
         self._control = control
         self._errands = errands
-        self._fail_class = fail_class
+        self._end_class = end_class
         self._complain = complain
         self._lock = threading.RLock()
         self._answered = threading.Condition(self._lock)
         self._subscribed = False
         self._entries: dict[bytes, _Entry] = {}
         self._removed: OrderedDict[bytes, str] = OrderedDict()  # and what happened to it
-        self._lost_classes: dict[int, bytes] = {}
+        self._lost_classes: OrderedDict[int, bytes] = OrderedDict()
         self._failures: dict[bytes, str] = {}  # named ones that were refused, for who waits
         self._orders: deque[Spec | bytes] = deque()  # to create, or the id of one to remove
         self._unanswered = 0
@@ -302,7 +302,7 @@ class GroupDirectory:
             if entry is not None:
                 entry.classes.add(class_key)
             else:
-                self._lost_classes[class_key] = encode_error(self._error(group_id))
+                self._lose_class(class_key, encode_error(self._error(group_id)))
 
     def error_of(self, class_key: int) -> bytes | None:
         """Return the error of the tasks of a class whose group is gone."""
@@ -392,8 +392,13 @@ class GroupDirectory:
             for waited_for in waiting:
                 self._core.fail_object(waited_for.binary(), error)
             for class_key in entry.classes:
-                self._lost_classes[class_key] = error
-                self._fail_class(class_key, error)
+                self._lose_class(class_key, error)
+
+    def _lose_class(self, class_key: int, error: bytes) -> None:
+        self._lost_classes[class_key] = error
+        while len(self._lost_classes) > MAX_REMOVED:
+            self._lost_classes.popitem(last=False)
+        self._end_class(class_key, error)
 
     def _error(self, group_id: bytes) -> TaskPlacementGroupRemoved:
         return TaskPlacementGroupRemoved(f"placement group {group_id.hex()} {self._removed[group_id]}")

@@ -62,6 +62,7 @@ class _ClassState:
     wanted: int = 0
     held: int = 0
     warned: str = ""
+    ended: bool = False
 
 
 @dataclass
@@ -84,13 +85,30 @@ class LeasePolicy:
             state.warned = ""
         return [Request(state.cls, state.wanted, backlog, priority)]
 
-    def granted(self, class_key: int, lease_id: int) -> None:
-        """A lease has come."""
+    def end_class(self, class_key: int) -> list[Instruction]:
+        """No task of a class will run any more; it is forgotten with its last lease."""
+        state = self._classes.get(class_key)
+        if state is None:
+            return []
+        state.ended = True
+        self._forget_if_ended(class_key)
+        return [Request(state.cls, 0, 0)] if state.wanted else []
+
+    def knows(self, class_key: int) -> bool:
+        """Whether tasks of a class may run."""
+        state = self._classes.get(class_key)
+        return state is not None and not state.ended
+
+    def granted(self, class_key: int, lease_id: int) -> bool:
+        """A lease has come; False when it is of no use any more and goes back."""
+        if not self.knows(class_key):
+            return False
         self._held[lease_id] = class_key
         state = self._classes[class_key]
         state.held += 1
         state.wanted = max(0, state.wanted - 1)
         state.warned = ""
+        return True
 
     def idle(self, lease_id: int) -> list[Instruction]:
         """A lease has had nothing to do for its grace time."""
@@ -101,6 +119,7 @@ class LeasePolicy:
         class_key = self._held.pop(lease_id, None)
         if class_key is not None:
             self._classes[class_key].held -= 1
+            self._forget_if_ended(class_key)
         return class_key is not None
 
     def broken(self, lease_id: int) -> list[Instruction]:
@@ -136,6 +155,11 @@ class LeasePolicy:
     def held(self, class_key: int) -> int:
         """How many leases a class has."""
         return self._classes[class_key].held
+
+    def _forget_if_ended(self, class_key: int) -> None:
+        state = self._classes[class_key]
+        if state.ended and state.held == 0:
+            del self._classes[class_key]
 
     def _give_back(self, lease_ids: list[int]) -> list[Instruction]:
         dropped = tuple(lease for lease in lease_ids if lease in self._held and self.drop(lease))

@@ -16,6 +16,7 @@ class SchedulingClasses:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._known: dict[tuple[object, ...], int] = {}
+        self._identities: dict[int, tuple[object, ...]] = {}
 
     def key(
         self,
@@ -35,4 +36,12 @@ class SchedulingClasses:
                 number = next(self._numbers)
                 policy.add_class(SchedulingClass(number, function_name, amounts, strategy, runtime_env_hash))
                 self._known[identity] = number
+                self._identities[number] = identity
         return number
+
+    def forget(self, number: int) -> None:
+        """No task of a class can run any more: who asks for the same gets another number."""
+        with self._lock:
+            identity = self._identities.pop(number, None)
+            if identity is not None:
+                del self._known[identity]

@@ -235,15 +235,32 @@ class Service:
                     self._complain(message)
 
     def _need_leases(self, class_key: int, wanted: int, backlog: int, priority: int) -> None:
-        error = self._raylet_error or self._session.groups.error_of(class_key)
-        if error:
-            self._core.fail_class(class_key, error)
-        else:
+        error = self._session.groups.error_of(class_key)
+        if self._raylet_error:
+            self._core.fail_class(class_key, self._raylet_error)
+        elif error is None and self.leases.knows(class_key):
             self._carry_out(self.leases.needed(class_key, wanted, backlog, priority))
+        else:
+            gone = TaskPlacementGroupRemoved("the placement group of these tasks was removed")
+            self._end_class(class_key, error or encode_error(gone))
+
+    def end_class(self, class_key: int, error: bytes) -> None:
+        """Fail what does not run yet of a class, now and later. Any thread."""
+        self._core.end_class(class_key)
+        self._core.fail_class(class_key, error)
+        # Once more, for what is submitted before the policy knows.
+        self._core.post_event((EVENT_RUN, lambda: self._end_class(class_key, error)))
+
+    def _end_class(self, class_key: int, error: bytes) -> None:
+        self._carry_out(self.leases.end_class(class_key))
+        self._core.end_class(class_key)
+        self._core.fail_class(class_key, error)
 
     def _leases_granted(self, message: raylet_pb2.LeasesGranted) -> None:
         for lease in message.leases:
-            self.leases.granted(message.class_key, lease.lease_id)
+            if not self.leases.granted(message.class_key, lease.lease_id):
+                self._carry_out([Return((lease.lease_id,))])
+                continue
             worker = lease.worker
             self._core.add_lease(message.class_key, lease.lease_id, worker.worker_id, worker.address)
         if message.others_wait:

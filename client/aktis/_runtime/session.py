@@ -95,7 +95,7 @@ class Session:
             self.core,
             self.control,
             self.errands,
-            self.core.fail_class,
+            self._end_class,
             self.printer.complain,
             collects=collects,
         )
@@ -117,6 +117,10 @@ class Session:
             self.core.set_limits(
                 **{field.name: getattr(limits, field.name) for field in limits.DESCRIPTOR.fields}
             )
+
+    def _end_class(self, class_key: int, error: bytes) -> None:
+        self.classes.forget(class_key)
+        self.service.end_class(class_key, error)
 
     def join(self, node: raylet_pb2.NodeFacts, job_id: bytes) -> None:
         """Take up the identity that the raylet gave, listen, and connect to the store."""

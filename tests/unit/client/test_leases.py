@@ -98,3 +98,20 @@ def test_blocked_workers_are_warned_of_once(policy: LeasePolicy) -> None:
     assert isinstance(warning, Warn)
     assert "Tasks of f do not start: all 2 workers wait" in warning.message
     assert policy.pending(7, False, "all 2 workers wait", stuck=True) == []
+
+
+def test_a_class_that_ended_is_forgotten_with_its_last_lease(policy: LeasePolicy) -> None:
+    policy.needed(7, 3, 3)
+    assert policy.granted(7, 1)
+    assert policy.end_class(7) == [Request(CLASS, 0, 0)]
+    assert not policy.knows(7)
+    assert not policy.granted(7, 2), "it crossed the withdrawal"
+    assert policy.class_keys() == [7]
+    assert policy.gone(1)
+    assert policy.class_keys() == []
+    assert policy.end_class(7) == []
+
+
+def test_a_class_without_leases_and_wishes_ends_quietly(policy: LeasePolicy) -> None:
+    assert policy.end_class(7) == []
+    assert policy.class_keys() == []
