@@ -312,10 +312,10 @@ class Core:
         that goes idle is reported (EVENT_LEASE_IDLE) at once, not after its grace time. `excess` leases are
         beyond the job's fair share: so many become idle after the task that they run, whatever is queued."""
     def set_infeasible(self, class_key: int, infeasible: bool) -> None:
-        """Whether leases of a class can ever come: no less urgent class gives any up for one that cannot run."""
+        """Whether leases of a class can never come: then no less urgent class gives any up for it."""
     def end_class(self, class_key: int) -> None:
-        """Nothing of a class starts any more: EVENT_NEED_LEASES comes for what is submitted, to be failed. It is
-        forgotten when nothing of it is left."""
+        """Nothing of a class starts any more: EVENT_NEED_LEASES comes for what is submitted, to be failed. It
+        is forgotten when nothing of it is left."""
     def fail_class(self, class_key: int, error: bytes) -> int:
         """Fail every queued task of a class (e.g. unschedulable); the number of tasks."""
     def resubmit(self, task_id: bytes, delay_ms: int = 0) -> bool: ...
