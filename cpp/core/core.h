@@ -485,6 +485,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void let_stream_end(const ObjectId& awaited);
   bool on_stream_taken(wire::Connection& connection, Bytes payload);
   void let_stream_go_on(IncomingTask& task, std::uint32_t taken, bool paused = false);
+  bool may_stream(const IncomingTask& task) const;
+  void let_streams_make_way();
 
   // core_execute.cc
   bool on_task(wire::Connection& connection, const WorkerId& from, Bytes payload);
@@ -554,6 +556,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool urgent_ = false;
   int blocked_threads_ = 0;  // threads of tasks here that wait with their queue given back
   int told_threads_ = 0;     // and those of which the raylet has been told
+  int stream_waiters_ = 0;   // threads of generators here that wait for their consumers
   std::vector<wire::Waiter*> room_waiters_;
   bool settling_ = false;
   std::vector<ObjectId> to_remove_;  // from the store, after mutex_ is released

@@ -84,6 +84,7 @@ bool Core::on_task(wire::Connection& connection, const WorkerId& from, Bytes pay
     } else if (accepting_) {
       bell_.ring();
     }
+    if (stream_waiters_ > 0) let_streams_make_way();
   }
   unlock_and_flush(guard);
   return true;

@@ -1,5 +1,7 @@
 // Streaming generators: the owner's side (items arrive, are taken, are let go) and the executor's (items are
 // sent, and held back while the consumer lags). The bookkeeping is core/streams.h.
+#include <utility>
+
 #include "core/core.h"
 
 namespace aktis::core {
@@ -180,16 +182,35 @@ void Core::send_item(const TaskHandle& task, ResultParts item) {
 
 bool Core::attach_stream_room(const TaskHandle& task, wire::Waiter& waiter) {
   Guard guard(mutex_);
-  const std::uint32_t limit = task->message.stream_limit;
-  if (task->taken == kEverything) return true;
-  if (!task->stream_paused && (limit == 0 || task->streamed < task->taken + limit)) return true;
+  if (may_stream(*task)) return true;
   task->stream_waiter = &waiter;
+  ++stream_waiters_;
   return false;
+}
+
+// The limit of items is the user's, and keeps an actor from its next calls as long as it lasts. The owner's
+// pause is nobody's wish: the consumer may be waiting for the call behind the generator.
+bool Core::may_stream(const IncomingTask& task) const {
+  const std::uint32_t limit = task.message.stream_limit;
+  if (task.taken == kEverything) return true;
+  if (limit != 0 && task.streamed >= task.taken + limit) return false;
+  if (!task.stream_paused) return true;
+  if (actor_.is_nil() || bell_.is_watched()) return false;  // an event loop takes its calls meanwhile
+  auto group = groups_.find(std::string(task.message.concurrency_group));
+  if (group == groups_.end()) group = groups_.find(std::string{});
+  return group != groups_.end() && !group->second.queue.empty();
+}
+
+// A call has been queued.
+void Core::let_streams_make_way() {
+  for (const auto& [id, task] : running_) {
+    if (task->stream_waiter != nullptr && may_stream(*task)) task->stream_waiter->complete();
+  }
 }
 
 void Core::detach_stream_room(const TaskHandle& task) {
   Guard guard(mutex_);
-  task->stream_waiter = nullptr;
+  if (std::exchange(task->stream_waiter, nullptr) != nullptr) --stream_waiters_;
 }
 
 bool Core::on_stream_taken(wire::Connection& connection, Bytes payload) {

@@ -16,6 +16,8 @@ class TaskBell {
 
   // The descriptor; made at the first call. Throws std::system_error when the system has none left.
   int open(int reactor_fd);
+  // Whether a loop takes the tasks.
+  bool is_watched() const { return watch_ >= 0; }
   // There are tasks in the queues. Silent while the loop itself polls: it looks at the queues afterwards.
   void ring();
   // The loop is about to look at the queues.

@@ -109,3 +109,38 @@ def test_an_async_generator_lets_its_loop_go_on() -> None:
     next(items)
     assert aktis.get(actor.progress.remote(), timeout=TIMEOUT_S) < ITEMS - 1
     assert sum(1 for _ in items) == ITEMS - 1
+
+
+@aktis.remote
+class Plain:
+    """One call at a time."""
+
+    def produce(self, progress: Path) -> Iterator[bytes]:
+        for number in range(ITEMS):
+            progress.write_text(str(number))
+            yield bytes(ITEM_BYTES)
+
+    def answer(self) -> str:
+        return "here"
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waits already", "runs still"])
+def test_calls_behind_a_generator_do_not_wait_for_its_consumer(tmp_path: Path, waits: bool) -> None:
+    actor = Plain.options(num_cpus=1).remote()
+    items = actor.produce.remote(tmp_path / "progress")
+    next(items)
+    if waits:
+        assert reached_when_it_waits(tmp_path / "progress") < ITEMS - 1
+    assert aktis.get(actor.answer.remote(), timeout=TIMEOUT_S) == "here"
+    assert sum(1 for _ in items) == ITEMS - 1
+
+
+def test_calls_behind_a_generator_wait_as_its_limit_of_items_says(tmp_path: Path) -> None:
+    actor = Plain.options(num_cpus=1).remote()
+    items = actor.produce.options(generator_backpressure_num_objects=2).remote(tmp_path / "progress")
+    next(items)
+    assert reached_when_it_waits(tmp_path / "progress") <= 3
+    answer = actor.answer.remote()
+    assert aktis.wait([answer], timeout=0.1) == ([], [answer])
+    assert sum(1 for _ in items) == ITEMS - 1
+    assert aktis.get(answer, timeout=TIMEOUT_S) == "here"
