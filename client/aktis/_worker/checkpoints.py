@@ -61,13 +61,21 @@ class Saver:
             CheckpointError: the state cannot be pickled, or the storage failed.
         """
         with self._lock:
+            calls, saved_at_s = self._calls, self._saved_at_s
             self._calls, self._saved_at_s = 0, time.monotonic()
             try:
-                data = dumps(_state_of(self._instance))
-            except Exception as error:
-                name = type(self._instance).__qualname__
-                raise CheckpointError(f"the state of actor {name} cannot be pickled: {error}") from error
-            return self._store.save_pickled(data)
+                return self._store.save_pickled(self._pickled())
+            except BaseException:
+                self._calls += calls
+                self._saved_at_s = saved_at_s
+                raise
+
+    def _pickled(self) -> bytes:
+        try:
+            return dumps(_state_of(self._instance))
+        except Exception as error:
+            name = type(self._instance).__qualname__
+            raise CheckpointError(f"the state of actor {name} cannot be pickled: {error}") from error
 
     def wrap(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """Return the method with what a call causes: of the same kind, coroutine or generator."""
@@ -126,11 +134,9 @@ class Saver:
                 self._try()
 
     def _try(self) -> None:
-        calls = self._calls
         try:
             self.save()
         except CheckpointError as error:
-            self._calls = calls
             print(f"aktis: {error}; it is tried again after the next call", file=sys.stderr)
 
     def end(self) -> None:

@@ -9,15 +9,12 @@ both; else what pickle would take (``__getstate__`` and ``__setstate__``, or ``_
 """
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from aktis.checkpoint.store import CheckpointError, CheckpointStore
+from aktis.checkpoint.store import CheckpointError, CheckpointStore, check_key_and_keep
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointStore", "save"]
-
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Checkpoint:
         ValueError: a field has a value that makes no sense.
 
     With neither ``every_calls`` nor ``every_s`` only `save` saves, and the end of the actor on purpose if
-    it has a key.
+    it has a key. A threaded actor that ends in the middle of other calls is saved as they have left it.
     """
 
     url: str
@@ -50,15 +47,12 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if not (os.path.isabs(self.url) or "://" in self.url):
             raise ValueError(f"the url of a checkpoint must be an absolute path or a URL, got {self.url!r}")
-        for name, value in (("every_calls", self.every_calls), ("keep", self.keep)):
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"{name} of a checkpoint must be a positive int, got {value!r}")
+        calls = self.every_calls
+        if calls is not None and (type(calls) is not int or calls < 1):
+            raise ValueError(f"every_calls of a checkpoint must be a positive int, got {calls!r}")
         if self.every_s is not None and not 0 < self.every_s < 1e9:
             raise ValueError(f"every_s of a checkpoint must be positive, got {self.every_s!r}")
-        if self.key is not None and not _KEY.fullmatch(self.key):
-            raise ValueError(
-                f"the key of a checkpoint must consist of letters, digits, '_', '.' and '-', got {self.key!r}"
-            )
+        check_key_and_keep(self.key, self.keep)
 
 
 def save() -> str:

@@ -2,18 +2,21 @@
 
 A version is written whole or not at all: locally to another name first, which is renamed when it is on the
 disk; in object stores by their own rules. A digest in front of it tells a damaged one, and then an older
-one is taken.
+one is taken. No other failure makes an old state the newest one.
 
 Versions are named EPOCH-NUMBER. Everybody who loads begins a new epoch, so that what a process writes that
-should be dead by now (its machine was cut off) is never newer than what its successor writes.
+should be dead by now (its machine was cut off) is never newer than what its successor writes. A marker, which
+only one can create, makes an epoch known before anything is saved in it.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import pickle
 import re
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from aktis._runtime.pickling import dumps
 from aktis.exceptions import AktisError
@@ -21,10 +24,28 @@ from aktis.exceptions import AktisError
 _MAGIC: Final = b"AKTISCP1"
 _DIGEST_BYTES: Final = 32
 _NAME: Final = re.compile(r"(\d{8})-(\d{12})\.checkpoint")
+_PART: Final = re.compile(_NAME.pattern + r"\.\d+\.part")
+_MARKER: Final = re.compile(r"(\d{8})\.epoch")
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+_EPOCH_ATTEMPTS: Final = 100
 
 
 class CheckpointError(AktisError):
     """A checkpoint could not be written or read; the message says where and why."""
+
+
+class _NotWholeError(CheckpointError):
+    """A version is damaged, or has gone since it was listed: another one is as good as there is."""
+
+
+def check_key_and_keep(key: str | None, keep: int) -> None:
+    """Raise ValueError for a key that is no name of a directory, or a number that keeps nothing."""
+    if type(keep) is not int or keep < 1:
+        raise ValueError(f"keep of a checkpoint must be a positive int, got {keep!r}")
+    if key is not None and not _KEY.fullmatch(key):
+        raise ValueError(
+            f"the key of a checkpoint must consist of letters, digits, '_', '.' and '-', got {key!r}"
+        )
 
 
 class Storage(Protocol):
@@ -32,8 +53,10 @@ class Storage(Protocol):
 
     def names(self) -> list[str]: ...
     def read(self, name: str) -> bytes: ...
+    def create(self, name: str) -> None: ...
     def write(self, name: str, data: bytes) -> None: ...
     def remove(self, name: str) -> None: ...
+    def remove_leftovers(self) -> None: ...
     def remove_directory(self) -> None: ...
 
 
@@ -55,24 +78,42 @@ class LocalStorage:
         """The content of one."""
         return (self._directory / name).read_bytes()
 
+    def create(self, name: str) -> None:
+        """Create an empty one; raise FileExistsError when it is there."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        (self._directory / name).touch(exist_ok=False)
+        self._sync()
+
     def write(self, name: str, data: bytes) -> None:
         """Write one so that it is there whole, even if the machine loses its power now, or not at all."""
         self._directory.mkdir(parents=True, exist_ok=True)
         part = self._directory / f"{name}.{os.getpid()}.part"
         try:
-            with part.open("wb") as file:
+            with _opened_and_locked(part) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            part.rename(self._directory / name)
+                part.rename(self._directory / name)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+        self._sync()
+
+    def _sync(self) -> None:
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+    def remove_leftovers(self) -> None:
+        """Forget what processes have begun to write that died then. Who still writes holds a lock."""
+        for name in filter(_PART.fullmatch, self.names()):
+            path = self._directory / name
+            # Another process may have removed it; where there are no locks nobody knows, and it stays.
+            with contextlib.suppress(OSError), path.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
     def remove(self, name: str) -> None:
         """Forget one."""
@@ -84,6 +125,16 @@ class LocalStorage:
             self._directory.rmdir()
         except OSError:
             return
+
+
+def _opened_and_locked(path: Path) -> BinaryIO:
+    while True:
+        file = path.open("wb")
+        with contextlib.suppress(OSError):  # there are file systems without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # before it was locked, somebody took it for a dead process's
 
 
 class RemoteStorage:
@@ -117,6 +168,17 @@ class RemoteStorage:
         data: bytes = self._files.cat_file(f"{self._directory}/{name}")
         return data
 
+    def create(self, name: str) -> None:
+        """Create an empty one; raise FileExistsError when it is there."""
+        self._files.makedirs(self._directory, exist_ok=True)
+        path = f"{self._directory}/{name}"
+        try:
+            self._files.pipe_file(path, b"", mode="create")
+        except (TypeError, NotImplementedError):  # nothing there tells two apart that create it in one moment
+            if self._files.exists(path):
+                raise FileExistsError(path) from None
+            self._files.pipe_file(path, b"")
+
     def write(self, name: str, data: bytes) -> None:
         """Write one."""
         self._files.makedirs(self._directory, exist_ok=True)
@@ -125,6 +187,9 @@ class RemoteStorage:
     def remove(self, name: str) -> None:
         """Forget one."""
         self._files.rm_file(f"{self._directory}/{name}")
+
+    def remove_leftovers(self) -> None:
+        """Object stores have none."""
 
     def remove_directory(self) -> None:
         """Object stores have no empty directories."""
@@ -159,8 +224,10 @@ class CheckpointStore:
         """Use the versions of ``key`` below ``url``, of which the newest ``keep`` are kept.
 
         Raises:
+            ValueError: ``key`` or ``keep`` makes no sense.
             CheckpointError: no such storage.
         """
+        check_key_and_keep(key, keep)
         self._where = f"{url.rstrip('/')}/{key}"
         self._storage = storage_at(url, key)
         self._keep = keep
@@ -173,11 +240,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: the storage failed.
         """
-        try:
-            names = self._storage.names()
-        except Exception as error:
-            raise self._failure("listed", error) from error
-        return sorted(name.removesuffix(".checkpoint") for name in names if _NAME.fullmatch(name))
+        return sorted(name.removesuffix(".checkpoint") for name in self._names() if _NAME.fullmatch(name))
 
     def save(self, state: Any) -> str:
         """Store a new version and forget the oldest; return its name.
@@ -194,7 +257,9 @@ class CheckpointStore:
     def save_pickled(self, data: bytes) -> str:
         """The second half of `save`."""
         if self._epoch == 0:
-            self._begin_epoch(self.versions())
+            self._begin_epoch()
+        if self._number == 0:
+            self._remove_leftovers()
         version = f"{self._epoch:08d}-{self._number + 1:012d}"
         try:
             self._storage.write(f"{version}.checkpoint", _MAGIC + _digest(data) + data)
@@ -203,24 +268,27 @@ class CheckpointStore:
         self._number += 1
         for old in self.versions()[: -self._keep]:
             if old < version:
-                self._remove(old)
+                self._remove(f"{old}.checkpoint")
         return version
 
     def load(self, version: str | None = None, default: Any = None) -> Any:
         """Return the state of a version, by default of the newest whole one; ``default`` if there is none.
 
+        Without ``version`` this process goes on from there: what it saves is newer than whatever those save
+        that have loaded before. With ``version`` nothing is written to the storage.
+
         Raises:
-            CheckpointError: the storage failed, or there are versions and none is whole.
+            CheckpointError: the storage failed, the state cannot be unpickled, or there are versions and none
+                is whole.
         """
-        versions = self.versions()
-        self._begin_epoch(versions)
         if version is not None:
             return self._read(version)
+        self._begin_epoch()
         problem: CheckpointError | None = None
-        for candidate in reversed(versions):
+        for candidate in reversed(self.versions()):
             try:
                 return self._read(candidate)
-            except CheckpointError as error:
+            except _NotWholeError as error:
                 problem = problem or error
         if problem is not None:
             raise problem
@@ -232,39 +300,81 @@ class CheckpointStore:
         Raises:
             CheckpointError: the storage failed.
         """
-        for version in self.versions():
-            self._remove(version)
+        for name in self._names():
+            if _NAME.fullmatch(name) or _MARKER.fullmatch(name):
+                self._remove(name)
+        self._remove_leftovers()
         self._storage.remove_directory()
 
-    def _begin_epoch(self, versions: list[str]) -> None:
-        last = int(versions[-1].partition("-")[0]) if versions else 0
-        self._epoch, self._number = last + 1, 0
+    def _begin_epoch(self) -> None:
+        for _ in range(_EPOCH_ATTEMPTS):
+            epoch = max(self._epochs(), default=0) + 1
+            try:
+                self._storage.create(_marker(epoch))
+            except FileExistsError:
+                continue
+            except Exception as error:
+                raise self._failure("written", error) from error
+            epochs = self._epochs()
+            if all(other <= epoch for other in epochs):
+                break
+            self._remove(_marker(epoch))  # that of one who began it long ago, and was succeeded meanwhile
+        else:
+            raise CheckpointError(
+                f"others load the checkpoint at {self._where} all the time, and only one may go on from it"
+            )
+        self._epoch, self._number = epoch, 0
+        for name in self._names():
+            if _MARKER.fullmatch(name) and name < _marker(epoch):
+                self._remove(name)
+
+    def _epochs(self) -> list[int]:
+        found = [_NAME.fullmatch(name) or _MARKER.fullmatch(name) for name in self._names()]
+        return [int(match[1]) for match in found if match]
+
+    def _names(self) -> list[str]:
+        try:
+            return self._storage.names()
+        except Exception as error:
+            raise self._failure("listed", error) from error
 
     def _read(self, version: str) -> Any:
         try:
             data = self._storage.read(f"{version}.checkpoint")
+        except FileNotFoundError as error:
+            raise _NotWholeError(str(self._failure(f"read (version {version})", error))) from error
         except Exception as error:
             raise self._failure(f"read (version {version})", error) from error
         header = len(_MAGIC) + _DIGEST_BYTES
         if data[: len(_MAGIC)] != _MAGIC or data[len(_MAGIC) : header] != _digest(data[header:]):
-            raise CheckpointError(f"version {version} of the checkpoint at {self._where} is damaged")
+            raise _NotWholeError(f"version {version} of the checkpoint at {self._where} is damaged")
         try:
             return pickle.loads(memoryview(data)[header:])
         except Exception as error:
             raise self._failure(f"unpickled (version {version})", error) from error
 
-    def _remove(self, version: str) -> None:
+    def _remove(self, name: str) -> None:
         try:
-            self._storage.remove(f"{version}.checkpoint")
+            self._storage.remove(name)
         except FileNotFoundError:
             return
         except Exception as error:
-            raise self._failure(f"removed (version {version})", error) from error
+            raise self._failure(f"removed (file {name})", error) from error
+
+    def _remove_leftovers(self) -> None:
+        try:
+            self._storage.remove_leftovers()
+        except Exception as error:
+            raise self._failure("listed", error) from error
 
     def _failure(self, verb: str, error: Exception) -> CheckpointError:
         return CheckpointError(
             f"the checkpoint at {self._where} could not be {verb}: {type(error).__name__}: {error}"
         )
+
+
+def _marker(epoch: int) -> str:
+    return f"{epoch:08d}.epoch"
 
 
 def _digest(data: bytes) -> bytes:
