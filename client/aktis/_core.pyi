@@ -136,7 +136,7 @@ TASK_KIND_ACTOR_METHOD: Final[int]
 # ---- events for the policy thread: tuples (kind, ...) ----
 EVENT_CONTROL: Final[int]  # (kind, payload: bytes): a serialized RayletMessage that no call() waits for
 EVENT_NEED_LEASES: Final[int]  # (kind, class_key, wanted, backlog, priority: int): wanted 0 withdraws
-EVENT_LEASE_IDLE: Final[int]  # (kind, lease_id): idle for the grace time; Python returns it
+EVENT_LEASE_RETURNED: Final[int]  # (kind, lease_id): it was idle and went back; wakes nobody
 EVENT_LEASE_BROKEN: Final[int]  # (kind, lease_id, worker_id, reason): its connection broke
 EVENT_TASK_LOST: Final[int]  # (kind, task_id, worker_id, actor_id, reason, retries_left): system failure
 EVENT_TASK_ERROR: Final[int]  # (kind, task_id, error, retries_left, retry_key): TASK_RETRY_ON_ERROR
@@ -309,8 +309,9 @@ class Core:
         """The raylet took it back: its tasks are lost (EVENT_TASK_LOST) or queued again."""
     def reclaim_leases(self, excess: int) -> list[int]:
         """Others wait for resources: the leases that are idle. From now on until the next lease comes, one
-        that goes idle is reported (EVENT_LEASE_IDLE) at once, not after its grace time. `excess` leases are
-        beyond the job's fair share: so many become idle after the task that they run, whatever is queued."""
+        that goes idle is returned (EVENT_LEASE_RETURNED) at once, not after its grace time. `excess` leases
+        are beyond the job's fair share: so many become idle after the task that they run, whatever is
+        queued."""
     def set_infeasible(self, class_key: int, infeasible: bool) -> None:
         """Whether leases of a class can never come: then no less urgent class gives any up for it."""
     def end_class(self, class_key: int) -> None:

@@ -15,7 +15,7 @@ py::tuple to_tuple(const Event& event) {
       return py::make_tuple(kind, first);
     case EventKind::kNeedLeases:
       return py::make_tuple(kind, event.key, event.number, event.other, event.priority);
-    case EventKind::kLeaseIdle:
+    case EventKind::kLeaseReturned:
       return py::make_tuple(kind, event.number);
     case EventKind::kLeaseBroken:
       return py::make_tuple(kind, event.number, first, event.text);
@@ -59,7 +59,7 @@ void bind_events(py::module_& module) {
   const std::pair<const char*, EventKind> kinds[] = {
       {"EVENT_CONTROL", EventKind::kControl},
       {"EVENT_NEED_LEASES", EventKind::kNeedLeases},
-      {"EVENT_LEASE_IDLE", EventKind::kLeaseIdle},
+      {"EVENT_LEASE_RETURNED", EventKind::kLeaseReturned},
       {"EVENT_LEASE_BROKEN", EventKind::kLeaseBroken},
       {"EVENT_TASK_LOST", EventKind::kTaskLost},
       {"EVENT_TASK_ERROR", EventKind::kTaskError},

@@ -353,7 +353,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void push(Lease& lease, TaskRecord& task) override;
   void steal(Lease& victim, std::uint32_t count) override;
   void need_leases(std::uint64_t class_key, const LeaseWish& wish) override;
-  void lease_idle(LeaseId lease) override;
+  void return_lease(LeaseId lease) override;
   void task_lost(TaskRecord& task, const std::string& reason) override;
   TaskRecord& copy(TaskRecord& task) override;
   void push_call(const WorkerId& worker, TaskRecord& task, bool idle) override;

@@ -193,8 +193,10 @@ void Core::need_leases(std::uint64_t class_key, const LeaseWish& wish) {
   events_.push(std::move(event));
 }
 
-void Core::lease_idle(LeaseId lease) {
-  events_.push({.kind = EventKind::kLeaseIdle, .number = static_cast<std::int64_t>(lease)});
+// At once, by the thread that found it idle: others wait for its worker. Python need not hurry to hear of it.
+void Core::return_lease(LeaseId lease) {
+  if (raylet_) queue(raylet_, wire::FrameType::kControl, {encode_return_lease(lease)}, true);
+  events_.push({.kind = EventKind::kLeaseReturned, .number = static_cast<std::int64_t>(lease)});
 }
 
 void Core::task_lost(TaskRecord& task, const std::string& reason) {

@@ -9,8 +9,6 @@ std::string subject_of(const Event& event) {
   switch (event.kind) {
     case EventKind::kNeedLeases:
       return subject + std::to_string(event.key);
-    case EventKind::kLeaseIdle:
-      return subject + std::to_string(event.number);
     case EventKind::kCancel:
     case EventKind::kCancelAsked:
     case EventKind::kObjectLost:
@@ -47,8 +45,9 @@ bool EventQueue::push(Event event) {
       return true;
     }
   }
+  const bool urgent = event.kind != EventKind::kLeaseReturned;
   events_.push_back(std::move(event));
-  waiter_.complete();
+  if (urgent) waiter_.complete();
   return true;
 }
 

@@ -1,7 +1,7 @@
 // What the core tells Python's policy thread: a queue drained in batches.
 //
 // Its length is bounded, although Python may be held up (by the GIL, or by a machine that is overloaded):
-// * What supersedes what was said before takes its place: wishes for leases by class, idle leases, requests
+// * What supersedes what was said before takes its place: wishes for leases by class, requests
 // to
 //   cancel by task, lost objects.
 // * Control messages count by their bytes; beyond a limit push() refuses, and the raylet, which would go on
@@ -9,6 +9,8 @@
 //   ever, is hung up on.
 // * The others come once for each thing that they are about, which is counted and bounded where it is made: a
 //   task that waits for a decision, a lease, a connection, a watched object.
+//
+// That a lease went back wakes nobody: it is heard of with what comes next, a grant at the latest.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +27,7 @@ namespace aktis::core {
 enum class EventKind : int {
   kControl = 1,
   kNeedLeases = 2,
-  kLeaseIdle = 3,
+  kLeaseReturned = 3,
   kLeaseBroken = 4,
   kTaskLost = 5,
   kTaskError = 6,

@@ -266,5 +266,7 @@ std::optional<ReturnReleaseMessage> decode_return_release(Bytes payload);
 // Of the raylet's messages only this is looked at here: the request id, field 1 of a RayletMessage. 0 when it
 // does not begin with one: it answers nothing.
 std::uint64_t control_request_id(Bytes message);
+// A serialized ClientMessage{return_leases{leases{lease_id}}}: what the core itself says to the raylet.
+std::vector<std::byte> encode_return_lease(std::uint64_t lease);
 
 }  // namespace aktis::core

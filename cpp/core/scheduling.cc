@@ -146,6 +146,7 @@ void Scheduling::forget_if_ended(std::uint64_t key) {
 }
 
 void Scheduling::tick(TimePoint now) {
+  std::vector<Lease*> idle;
   for (auto& [key, cls] : classes_) {
     if (cls.leases.empty() && cls.queue.empty()) continue;
     for (Lease* lease : cls.leases) {
@@ -155,12 +156,11 @@ void Scheduling::tick(TimePoint now) {
     dispatch(key, cls, now);
     if (cls.speculation && !cls.ended) speculate(key, cls, now);
     for (Lease* lease : cls.leases) {
-      if (!lease->in_flight.empty() || lease->idle_reported || lease->leaving) continue;
-      if (now - lease->idle_since < config_.lease_grace) continue;
-      lease->idle_reported = true;
-      outlet_.lease_idle(lease->id);
+      if (!lease->in_flight.empty() || lease->leaving) continue;
+      if (now - lease->idle_since >= config_.lease_grace) idle.push_back(lease);
     }
   }
+  for (Lease* lease : idle) give_up(*lease);  // a class may go with its last lease
   if (any_priority_) yield_to_priority(now);
 }
 
@@ -297,7 +297,6 @@ void Scheduling::give(Lease& lease, TaskRecord& task, TimePoint now) {
   task.lease = lease.id;
   task.worker = lease.worker;
   lease.in_flight.push_back(&task);
-  lease.idle_reported = false;
   outlet_.push(lease, task);
 }
 
@@ -348,9 +347,13 @@ void Scheduling::settle_idle(Lease& lease, Class& cls, TimePoint now) {
   if (!lease.in_flight.empty()) return;
   lease.idle_since = now;
   steal_for(cls, now);
-  if ((!reclaimed_ && !lease.closing) || lease.idle_reported || is_spent(cls, lease)) return;
-  lease.idle_reported = true;
-  outlet_.lease_idle(lease.id);
+  if ((reclaimed_ || lease.closing) && !is_spent(cls, lease)) give_up(lease);
+}
+
+// The lease is no more when this returns, nor is its class when that has ended.
+void Scheduling::give_up(Lease& lease) {
+  const LeaseId id = lease.id;
+  if (drop_lease(id)) outlet_.return_lease(id);
 }
 
 void Scheduling::steal_for(Class& cls, TimePoint now) {

@@ -54,7 +54,6 @@ struct Lease {
   std::uint32_t runs = 0;  // tasks that it was given and has not handed back
   TimePoint last_progress;
   TimePoint idle_since;
-  bool idle_reported = false;
 };
 
 // More leases that would be of use to a class; `wanted` 0: none any more.
@@ -72,7 +71,8 @@ class SchedulingOutlet {
   virtual void steal(Lease& victim, std::uint32_t count) = 0;
   // Sent when it changes by much.
   virtual void need_leases(std::uint64_t class_key, const LeaseWish& wish) = 0;
-  virtual void lease_idle(LeaseId lease) = 0;
+  // It has had nothing to do for its grace time, or others wait: it is forgotten here and goes back.
+  virtual void return_lease(LeaseId lease) = 0;
   virtual void task_lost(TaskRecord& task, const std::string& reason) = 0;
   // A record for a second run of a task that is pushed: WAITING, with an attempt number of its own.
   virtual TaskRecord& copy(TaskRecord& task) = 0;
@@ -113,11 +113,11 @@ class Scheduling {
   bool remove_queued(TaskRecord& task);
   // Ends an idle lease; false when it has tasks or is unknown.
   bool drop_lease(LeaseId lease);
-  // Time passes: stuck pipelines are stolen from, idle leases reported.
+  // Time passes: stuck pipelines are stolen from, idle leases returned.
   void tick(TimePoint now);
 
   // Others wait for what our leases hold: the idle ones, and from now on until the next lease comes a lease
-  // is reported as soon as it is idle, without its grace time. `excess` leases are beyond this job's fair
+  // goes back as soon as it is idle, without its grace time. `excess` leases are beyond this job's fair
   // share: as many go back after the task that they run, whatever is queued.
   std::vector<LeaseId> reclaim(std::uint32_t excess);
   // Whether what a class asked for can never be had on this cluster as it is: nobody gives up anything for
@@ -164,6 +164,7 @@ class Scheduling {
   static void yielded_to(Class& cls, TimePoint now);
   void yield_to_priority(TimePoint now);
   void close(Lease& lease);
+  void give_up(Lease& lease);
   void forget(Lease& lease);
   void forget_if_ended(std::uint64_t class_key);
 

@@ -34,10 +34,13 @@ TEST(EventQueueTest, TheLatestWishOfAClassCounts) {
   EXPECT_EQ(queue.take().at(0).number, 5);
 }
 
-TEST(EventQueueTest, ALeaseIsIdleOnce) {
+TEST(EventQueueTest, AReturnedLeaseWakesNobodyAndIsHeardOfWithTheNextEvent) {
   EventQueue queue(100);
-  for (int i = 0; i < 100; ++i) queue.push({.kind = EventKind::kLeaseIdle, .number = i % 3});
-  EXPECT_EQ(queue.take().size(), 3u);
+  queue.push({.kind = EventKind::kLeaseReturned, .number = 1});
+  EXPECT_FALSE(queue.waiter().completed());
+  queue.push(need(1, 1));
+  EXPECT_TRUE(queue.waiter().completed());
+  EXPECT_EQ(queue.take().size(), 2u);
 }
 
 TEST(EventQueueTest, ACancelIsRecursiveWhenAnyRequestWas) {

@@ -306,9 +306,6 @@ class Process {
         }
         break;
       }
-      case EventKind::kLeaseIdle:
-        core_->drop_lease(static_cast<LeaseId>(event.number));
-        break;
       default:
         break;
     }

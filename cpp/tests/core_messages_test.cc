@@ -229,6 +229,17 @@ TEST(MessagesTest, OnlyWhatFitsItsTaskAnswersIt) {
   EXPECT_FALSE(answers(reply(TaskStatus::kCancelled, {broken}), 1));
 }
 
+// ClientMessage.return_leases (5), ReturnLeases.leases (1), Item.lease_id (1).
+TEST(MessagesTest, AReturnedLeaseIsWhatProtobufWouldWrite) {
+  const auto bytes = [](std::initializer_list<int> values) {
+    std::vector<std::byte> result;
+    for (const int value : values) result.push_back(static_cast<std::byte>(value));
+    return result;
+  };
+  EXPECT_EQ(encode_return_lease(1), bytes({0x2a, 4, 0x0a, 2, 0x08, 1}));
+  EXPECT_EQ(encode_return_lease(300), bytes({0x2a, 5, 0x0a, 3, 0x08, 0xac, 0x02}));
+}
+
 TEST(MessagesTest, TheRequestIdOfAControlMessage) {
   const auto id_of = [](std::vector<std::uint8_t> bytes) {
     return control_request_id(Bytes(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()));

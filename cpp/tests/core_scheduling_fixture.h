@@ -20,13 +20,13 @@ struct Recorder : SchedulingOutlet {
   std::vector<std::pair<LeaseId, TaskRecord*>> pushed;
   std::vector<std::pair<LeaseId, std::uint32_t>> stolen;
   std::vector<std::uint32_t> wanted;
-  std::vector<LeaseId> idle;
+  std::vector<LeaseId> returned;
   std::vector<TaskRecord*> lost;
   std::vector<std::unique_ptr<TaskRecord>> copies;
   void push(Lease& lease, TaskRecord& task) override { pushed.emplace_back(lease.id, &task); }
   void steal(Lease& victim, std::uint32_t count) override { stolen.emplace_back(victim.id, count); }
   void need_leases(std::uint64_t, const LeaseWish& wish) override { wanted.push_back(wish.wanted); }
-  void lease_idle(LeaseId lease) override { idle.push_back(lease); }
+  void return_lease(LeaseId lease) override { returned.push_back(lease); }
   void task_lost(TaskRecord& task, const std::string&) override {
     task.change(TaskState::kSuspended);
     lost.push_back(&task);

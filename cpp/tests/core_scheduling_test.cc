@@ -157,27 +157,27 @@ TEST_F(SchedulingTest, ACancelledTaskThatIsGivenBackIsHandedToTheCaller) {
             std::vector<TaskRecord*>{&task});
 }
 
-TEST_F(SchedulingTest, AnIdleLeaseIsReportedOnceAfterItsGrace) {
+TEST_F(SchedulingTest, AnIdleLeaseGoesBackAfterItsGrace) {
   lease(1);
   now_ += milliseconds(900);
   scheduling_.tick(now_);
-  EXPECT_TRUE(out_.idle.empty());
+  EXPECT_TRUE(out_.returned.empty());
   now_ += milliseconds(200);
   scheduling_.tick(now_);
   scheduling_.tick(now_);
-  EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
-  EXPECT_TRUE(scheduling_.drop_lease(1));
+  EXPECT_EQ(out_.returned, std::vector<LeaseId>{1});
+  EXPECT_EQ(scheduling_.find(1), nullptr);
   EXPECT_FALSE(scheduling_.drop_lease(1));
 }
 
-TEST_F(SchedulingTest, WhileOthersWaitALeaseIsReportedAsSoonAsItIsIdle) {
+TEST_F(SchedulingTest, WhileOthersWaitALeaseGoesBackAsSoonAsItIsIdle) {
   lease(1);
   TaskRecord& task = enqueue();
   EXPECT_TRUE(scheduling_.reclaim(0).empty());
   reply(task, microseconds(20));
-  EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
+  EXPECT_EQ(out_.returned, std::vector<LeaseId>{1});
   lease(2);  // the others have been served
-  EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
+  EXPECT_EQ(out_.returned, std::vector<LeaseId>{1});
 }
 
 TEST_F(SchedulingTest, ALeaseBeyondTheFairShareGoesBackInSpiteOfABacklog) {
@@ -192,7 +192,7 @@ TEST_F(SchedulingTest, ALeaseBeyondTheFairShareGoesBackInSpiteOfABacklog) {
   EXPECT_EQ(queued.state, TaskState::kQueued);
   EXPECT_EQ(out_.wanted.back(), 1u);
   reply(running, microseconds(20));
-  EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
+  EXPECT_EQ(out_.returned, std::vector<LeaseId>{1});
   EXPECT_EQ(queued.state, TaskState::kQueued);
 }
 
@@ -225,7 +225,7 @@ TEST_F(SchedulingTest, WhatALeavingWorkerHasNotAnsweredIsQueuedAgainAndNotLost) 
   EXPECT_EQ(first.state, TaskState::kQueued);
   now_ += seconds(2);
   scheduling_.tick(now_);
-  EXPECT_TRUE(out_.idle.empty());  // its worker is not to be leased to anybody else
+  EXPECT_TRUE(out_.returned.empty());  // its worker is not to be leased to anybody else
   EXPECT_TRUE(scheduling_.reclaim(0).empty());
   scheduling_.on_lease_broken(1, "gone", now_);
   EXPECT_TRUE(out_.lost.empty());
@@ -328,7 +328,7 @@ TEST_F(PriorityTest, AClassGivesItsLeasesUpForAMoreUrgentOne) {
   TaskRecord& urgent = enqueue_at(1, 2);
   scheduling_.tick(now_);
   reply(running, milliseconds(10));
-  EXPECT_EQ(out_.idle, std::vector<LeaseId>{1});
+  EXPECT_EQ(out_.returned, std::vector<LeaseId>{1});
   EXPECT_EQ(out_.pushed.size(), 1u);
   lease(2, 2);
   EXPECT_EQ(out_.pushed.back().second, &urgent);
@@ -342,7 +342,7 @@ TEST_F(PriorityTest, AClassKeepsItsLeasesFromOneThatIsLessUrgent) {
   enqueue_at(1, 3);
   scheduling_.tick(now_);
   reply(running, milliseconds(10));
-  EXPECT_TRUE(out_.idle.empty());
+  EXPECT_TRUE(out_.returned.empty());
   EXPECT_EQ(out_.pushed.size(), 2u);
 }
 
@@ -355,16 +355,16 @@ TEST_F(PriorityTest, NoMoreLeasesAreGivenUpAtATimeThanTheMoreUrgentClassWants) {
   enqueue_at(1, 2);
   for (int i = 0; i < 5; ++i) scheduling_.tick(now_);
   for (TaskRecord* task : running) reply(*task, milliseconds(10));
-  EXPECT_EQ(out_.idle.size(), 1u);
+  EXPECT_EQ(out_.returned.size(), 1u);
   ASSERT_EQ(out_.pushed.size(), 7u);
   now_ += milliseconds(999);
   scheduling_.tick(now_);
   for (int i = 4; i < 7; ++i) reply(*out_.pushed[static_cast<std::size_t>(i)].second, milliseconds(10));
-  EXPECT_EQ(out_.idle.size(), 1u);
+  EXPECT_EQ(out_.returned.size(), 1u);
   now_ += milliseconds(1);
   for (int i = 0; i < 5; ++i) scheduling_.tick(now_);
   for (int i = 7; i < 10; ++i) reply(*out_.pushed[static_cast<std::size_t>(i)].second, milliseconds(10));
-  EXPECT_EQ(out_.idle.size(), 2u) << "one more after a while";
+  EXPECT_EQ(out_.returned.size(), 2u) << "one more after a while";
 }
 
 TEST_F(PriorityTest, ALeaseThatCameMakesRoomForTheNextWish) {
@@ -374,11 +374,11 @@ TEST_F(PriorityTest, ALeaseThatCameMakesRoomForTheNextWish) {
   for (int i = 0; i < 4; ++i) enqueue_at(0);
   enqueue_at(1, 2);
   reply(one, milliseconds(10));
-  EXPECT_EQ(out_.idle.size(), 1u);
+  EXPECT_EQ(out_.returned.size(), 1u);
   lease(3, 2);
   enqueue_at(1, 2);
   reply(two, milliseconds(10));
-  EXPECT_EQ(out_.idle.size(), 2u);
+  EXPECT_EQ(out_.returned.size(), 2u);
 }
 
 TEST_F(PriorityTest, NothingIsGivenUpForWhatCanNeverRun) {
@@ -390,10 +390,10 @@ TEST_F(PriorityTest, NothingIsGivenUpForWhatCanNeverRun) {
   scheduling_.set_infeasible(2, true);
   scheduling_.tick(now_);
   reply(running, milliseconds(10));
-  EXPECT_TRUE(out_.idle.empty());
+  EXPECT_TRUE(out_.returned.empty());
   scheduling_.set_infeasible(2, false);
   reply(*out_.pushed.back().second, milliseconds(10));
-  EXPECT_EQ(out_.idle.size(), 1u);
+  EXPECT_EQ(out_.returned.size(), 1u);
 }
 
 // Everything that can happen to a scheduling class, in random order.

@@ -1,8 +1,9 @@
 """How many leases to ask for, which to give back, what to tell the user about those that do not come.
 
 Pure policy, on the service thread: events in, instructions out. The core measures (it knows queues and run
-times) and says how many leases would be of use; the raylet decides who gets how many. What is left for us is
-to bound, to return what is idle, and to warn once about what can never be.
+times), says how many leases would be of use and returns those that were idle for long enough; the raylet
+decides who gets how many. What is left for us is to bound, to return what the raylet asks for, and to warn
+once about what can never be.
 """
 
 from collections.abc import Callable
@@ -110,12 +111,8 @@ class LeasePolicy:
         state.warned = ""
         return True
 
-    def idle(self, lease_id: int) -> list[Instruction]:
-        """A lease has had nothing to do for its grace time."""
-        return self._give_back([lease_id])
-
     def gone(self, lease_id: int) -> bool:
-        """The raylet took a lease away or its worker died; False when it is not ours (any more)."""
+        """The core returned it, the raylet took it away or its worker died; False when it is not ours."""
         class_key = self._held.pop(lease_id, None)
         if class_key is not None:
             self._classes[class_key].held -= 1

@@ -81,10 +81,10 @@ class Service:
             "publication": self._publication,
             "flush_events": self._flush_events,
         }
-        self.on_event: dict[int, Callable[..., None]] = {
+        self.on_event: dict[int, Callable[..., object]] = {
             _core.EVENT_CONTROL: self._control,
             _core.EVENT_NEED_LEASES: self._need_leases,
-            _core.EVENT_LEASE_IDLE: lambda lease: self._carry_out(self.leases.idle(lease)),
+            _core.EVENT_LEASE_RETURNED: self.leases.gone,
             _core.EVENT_LEASE_BROKEN: self._lease_broken,
             _core.EVENT_TASK_LOST: self._task_lost,
             _core.EVENT_TASK_ERROR: self._task_error,

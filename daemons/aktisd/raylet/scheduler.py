@@ -339,10 +339,10 @@ class Scheduler:
         poor = False
         for demand in round_.unfit.values():
             if demand.judged_at != (version := self._version(demand)):
-                lacking = self._lacking_ever(demand)
+                lacking, was_infeasible = self._lacking_ever(demand), demand.infeasible
                 demand.infeasible, demand.judged_at = bool(lacking), version
-                if lacking:
-                    self._tell(demand, lacking)
+                if lacking or was_infeasible:
+                    self._tell(demand, lacking or "it waits for what others hold")
             poor = poor or (not demand.infeasible and bool(self._ledgers(demand)))
         for demand in round_.workerless.values():
             template = self._environments.template(demand.environment) or ""

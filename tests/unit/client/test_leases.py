@@ -37,19 +37,12 @@ def test_a_request_is_bounded_and_the_backlog_is_not(policy: LeasePolicy) -> Non
     assert policy.needed(7, 10**6, 10**6) == [Request(CLASS, MAX_WANTED, 10**6)]
 
 
-def test_an_idle_lease_goes_back_once(policy: LeasePolicy) -> None:
+def test_a_lease_that_the_core_returned_is_held_no_more(policy: LeasePolicy) -> None:
     policy.granted(7, 1)
     assert policy.held(7) == 1
-    assert policy.idle(1) == [Return((1,))]
+    assert policy.gone(1)
     assert policy.held(7) == 0
-    assert policy.idle(1) == []
-
-
-def test_a_lease_that_got_a_task_meanwhile_stays(policy: LeasePolicy, core: Core) -> None:
-    policy.granted(7, 1)
-    core.busy.add(1)
-    assert policy.idle(1) == []
-    assert policy.held(7) == 1
+    assert policy.reclaim([1]) == []
 
 
 def test_reclaim_takes_every_idle_lease_at_once(policy: LeasePolicy, core: Core) -> None:

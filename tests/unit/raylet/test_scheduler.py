@@ -105,6 +105,16 @@ def test_infeasible_request_is_explained_once_and_served_when_the_node_grows() -
     assert len(node.granted(A)) == 1
 
 
+def test_a_request_that_has_become_feasible_and_waits_is_told_so() -> None:
+    node = FakeNode(units(CPU=1, special=1))
+    node.request(A, 1, CPU=1, special=3)
+    node.request(B, 1)
+    node.take(m.TellPending)
+    node.send(m.TotalChanged("special", units(special=3)["special"]))
+    (told,) = node.take(m.TellPending)
+    assert (told.client, told.infeasible) == (A, False)
+
+
 def test_who_merely_waits_for_its_turn_is_told_nothing() -> None:
     node = FakeNode(units(CPU=1))
     node.request(A, 1)
