@@ -47,6 +47,8 @@ TEST(SpeculationTest, OneMayAlwaysRunTwiceAndNeverMoreThanAShare) {
 
 class CopiesTest : public SchedulingTest {
  protected:
+  // Idle leases stay, however long a test's tasks take.
+  CopiesTest() { scheduling_.set_config({.lease_grace = std::chrono::hours(1)}); }
   TaskRecord& submit(double quantile = 0.95) {
     TaskRecord& task = make_task();
     auto shape = std::make_shared<TaskTemplate>(*task.shape);
