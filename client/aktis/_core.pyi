@@ -317,10 +317,10 @@ class Core:
     def end_class(self, class_key: int) -> None:
         """Nothing of a class starts any more: EVENT_NEED_LEASES comes for what is submitted, to be failed. It
         is forgotten when nothing of it is left."""
-    def fail_class(self, class_key: int, error: bytes) -> int:
+    def fail_class(self, class_key: int, error: bytes, text: str = "") -> int:
         """Fail every queued task of a class (e.g. unschedulable); the number of tasks."""
     def resubmit(self, task_id: bytes, delay_ms: int = 0) -> bool: ...
-    def fail_task(self, task_id: bytes, error: bytes) -> bool: ...
+    def fail_task(self, task_id: bytes, error: bytes, text: str = "") -> bool: ...
     def cancel(self, task_id: bytes, recursive: bool, error: bytes) -> int:
         """CANCEL_UNKNOWN (finished), CANCEL_DONE (it was queued and never runs), CANCEL_SENT (runs; its
         worker was told). `error`: the pickled TaskCancelledError that the results become. After CANCEL_SENT
@@ -337,7 +337,7 @@ class Core:
         """The actor is alive there: send what is queued."""
     def actor_pause(self, actor_id: bytes) -> None:
         """The actor is not there now (pending, restarting): queue calls."""
-    def actor_fail(self, actor_id: bytes, error: bytes) -> int:
+    def actor_fail(self, actor_id: bytes, error: bytes, text: str = "") -> int:
         """The actor is dead for good: fail what is queued or in flight, and every later call."""
     def actor_set(self, actor_id: bytes, out_of_order: bool) -> None: ...
     def actor_pending_calls(self, actor_id: bytes) -> int: ...
@@ -391,6 +391,9 @@ class Core:
     def flush_events(self) -> None: ...
     def statistics(self) -> dict[str, int]: ...
     def references(self, limit: int) -> list[dict[str, Any]]: ...
+    def snapshot(self, tasks: bool, objects: bool, limit: int) -> bytes:
+        """What this process knows of tasks that have not ended and of objects, as a ProcessSnapshot; at most
+        `limit` of each."""
 
 CANCEL_UNKNOWN: Final[int]
 CANCEL_DONE: Final[int]

@@ -337,7 +337,18 @@ void bind_life(Class& type) {
              self.core->post_wake();
            })
       .def("statistics", &statistics)
-      .def("references", &references, py::arg("limit"));
+      .def("references", &references, py::arg("limit"))
+      .def(
+          "snapshot",
+          [](PyCore& self, bool tasks, bool objects, std::size_t limit) {
+            std::vector<std::byte> encoded;
+            {
+              const py::gil_scoped_release release;
+              encoded = self.core->snapshot(tasks, objects, limit);
+            }
+            return py::bytes(reinterpret_cast<const char*>(encoded.data()), encoded.size());
+          },
+          py::arg("tasks"), py::arg("objects"), py::arg("limit"));
 }
 
 void bind_objects(Class& type) {
@@ -408,18 +419,24 @@ void bind_submitting(Class& type) {
       .def("set_infeasible", [](PyCore& self, std::uint64_t key,
                                 bool infeasible) { self.core->set_infeasible(key, infeasible); })
       .def("end_class", [](PyCore& self, std::uint64_t key) { self.core->end_class(key); })
-      .def("fail_class", [](PyCore& self, std::uint64_t key,
-                            const py::bytes& error) { return self.core->fail_class(key, view_of(error)); })
+      .def(
+          "fail_class",
+          [](PyCore& self, std::uint64_t key, const py::bytes& error, const std::string& text) {
+            return self.core->fail_class(key, view_of(error), text);
+          },
+          py::arg("class_key"), py::arg("error"), py::arg("text") = "")
       .def(
           "resubmit",
           [](PyCore& self, const py::bytes& task, int delay_ms) {
             return self.core->resubmit(id_from<TaskId>(task), std::chrono::milliseconds(delay_ms));
           },
           py::arg("task_id"), py::arg("delay_ms") = 0)
-      .def("fail_task",
-           [](PyCore& self, const py::bytes& task, const py::bytes& error) {
-             return self.core->fail_task(id_from<TaskId>(task), view_of(error));
-           })
+      .def(
+          "fail_task",
+          [](PyCore& self, const py::bytes& task, const py::bytes& error, const std::string& text) {
+            return self.core->fail_task(id_from<TaskId>(task), view_of(error), text);
+          },
+          py::arg("task_id"), py::arg("error"), py::arg("text") = "")
       .def("cancel",
            [](PyCore& self, const py::bytes& task, bool recursive, const py::bytes& error) {
              return static_cast<int>(self.core->cancel(id_from<TaskId>(task), recursive, view_of(error)));
@@ -452,10 +469,12 @@ void bind_actors(Class& type) {
            })
       .def("actor_pause",
            [](PyCore& self, const py::bytes& actor) { self.core->actor_pause(id_from<ActorId>(actor)); })
-      .def("actor_fail",
-           [](PyCore& self, const py::bytes& actor, const py::bytes& error) {
-             return self.core->actor_fail(id_from<ActorId>(actor), view_of(error));
-           })
+      .def(
+          "actor_fail",
+          [](PyCore& self, const py::bytes& actor, const py::bytes& error, const std::string& text) {
+            return self.core->actor_fail(id_from<ActorId>(actor), view_of(error), text);
+          },
+          py::arg("actor_id"), py::arg("error"), py::arg("text") = "")
       .def("actor_set",
            [](PyCore& self, const py::bytes& actor, bool out_of_order) {
              self.core->actor_set(id_from<ActorId>(actor), out_of_order);

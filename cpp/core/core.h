@@ -11,7 +11,8 @@
 // core_references.cc (the reference table's actions and messages), core_lineage.cc (lost objects),
 // core_free.cc (values let go by hand), core_submit.cc (the owner's side of tasks), core_copies.cc (tasks
 // that run twice), core_execute.cc (the executor's side), core_leave.cc (its end), core_timeouts.cc (tasks
-// that run for too long), core_peers.cc (connections), core_control.cc (raylet).
+// that run for too long), core_peers.cc (connections), core_control.cc (raylet), core_snapshot.cc (what there
+// is, for people).
 #pragma once
 
 #include <atomic>
@@ -268,11 +269,12 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool drop_lease(LeaseId lease);
   std::vector<LeaseId> reclaim_leases(std::uint32_t excess);
   void break_lease(LeaseId lease, const std::string& reason);
-  std::size_t fail_class(std::uint64_t class_key, Bytes error_pickle);
+  // `text`, type and message of the error, goes to the task events.
+  std::size_t fail_class(std::uint64_t class_key, Bytes error_pickle, std::string_view text = {});
   void set_infeasible(std::uint64_t class_key, bool infeasible);
   void end_class(std::uint64_t class_key);
   bool resubmit(const TaskId& task, std::chrono::milliseconds delay);
-  bool fail_task(const TaskId& task, Bytes error_pickle);
+  bool fail_task(const TaskId& task, Bytes error_pickle, std::string_view text = {});
   enum class Cancelled : int { kUnknown = 0, kDone = 1, kSent = 2 };
   Cancelled cancel(const TaskId& task, bool recursive, Bytes error_pickle);
   // EVENT_TASK_OVERDUE once more after a while, if this attempt is under way then.
@@ -287,7 +289,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void actor_connect(const ActorId& actor, std::uint64_t incarnation, const WorkerId& worker,
                      const std::string& address);
   void actor_pause(const ActorId& actor);
-  std::size_t actor_fail(const ActorId& actor, Bytes error_pickle);
+  std::size_t actor_fail(const ActorId& actor, Bytes error_pickle, std::string_view text = {});
   void actor_set(const ActorId& actor, bool out_of_order);
   std::size_t actor_pending_calls(const ActorId& actor);
 
@@ -337,6 +339,9 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
                    std::int64_t end_unix_ns);
   std::vector<std::pair<std::string, std::int64_t>> statistics();
   std::vector<std::pair<ObjectId, ReferenceCounts>> references(std::size_t limit);
+  // The fields of a ProcessSnapshot (proto/aktis/v1/snapshot.proto) that the core knows, at most `limit` of
+  // each kind (core_snapshot.cc).
+  std::vector<std::byte> snapshot(bool tasks, bool objects, std::size_t limit);
 
  private:
   class PeerDelegate;
@@ -459,7 +464,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void end_task(TaskRecord& task);
   void fail_returns(TaskRecord& task, std::shared_ptr<const OwnedValue> error);
   void release_uses(TaskRecord& task);
-  void task_events_record(const TaskRecord& task, int state);
+  void task_events_record(const TaskRecord& task, int state, std::string_view error);
   void arm_event_flush();
   void arm_tick();
   void tick();
@@ -501,6 +506,10 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void look_for_overdue();
   bool on_overdue(const WorkerId& from, Bytes payload);
   void report_overdue(const TaskRecord& task, bool again);
+
+  // core_snapshot.cc (mutex_ held)
+  template <typename Map, typename See>
+  void look_through(const Map& map, std::vector<std::byte>& out, See see);
 
   // core_leave.cc (mutex_ held)
   bool has_left() const;
@@ -581,6 +590,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool leave_told_ = false;
   std::vector<wire::Waiter*> leaving_waiters_;
   ActorId actor_;
+  TaskHandle creation_;  // of the actor that this process becomes, while it is constructed
   std::unordered_map<TaskId, TaskHandle, IdHash> running_;
   // Handed out and not begun yet: an event loop takes several, and a thread has to wait for the GIL.
   std::unordered_map<TaskId, TaskHandle, IdHash> taken_;

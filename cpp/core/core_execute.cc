@@ -141,8 +141,11 @@ TaskHandle Core::load_creation(Bytes payload) {
 void Core::begin_execution(const TaskHandle& task) {
   task->start_unix_ns = unix_ns();
   task->thread = std::this_thread::get_id();
-  if (!task->connection) return;
   Guard guard(mutex_);
+  if (!task->connection) {
+    creation_ = task;
+    return;
+  }
   running_.emplace(task->message.id, task);
   if (!taken_.empty()) taken_.erase(task->message.id);
   if (task->message.timeout_ms != 0) watch_time(*task);
@@ -205,7 +208,8 @@ void Core::finish(const TaskHandle& task, TaskStatus status, std::vector<ResultP
                         .start_unix_ns = head.start_unix_ns,
                         .end_unix_ns = head.end_unix_ns,
                         .attempt = message.attempt,
-                        .error = error_text};
+                        .error = error_text,
+                        .is_creation = message.kind == TaskKind::kActorCreation};
   if (task_events_.record(event, head.end_unix_ns)) arm_event_flush();
 
   std::vector<ObjectId> nested;
@@ -215,7 +219,10 @@ void Core::finish(const TaskHandle& task, TaskStatus status, std::vector<ResultP
   Guard guard(mutex_);
   count_blocked(*task, -task->blocked_threads, -task->told_threads);
   task->ended = true;
-  if (!task->connection) return unlock_and_flush(guard);
+  if (!task->connection) {
+    creation_ = nullptr;
+    return unlock_and_flush(guard);
+  }
   running_.erase(message.id);
   let_stream_go_on(*task, kEverything);  // a thread may wait for its consumer although it was cancelled
   if (!nested.empty()) head.hold = references_.hold_return(task->owner, nested);

@@ -19,6 +19,10 @@ constexpr std::size_t kMaxInlineBytes = 16u << 20;
 // The same for the constructor of an actor, which the GCS stores.
 constexpr std::size_t kMaxCreationBytes = 256u << 10;
 
+// Of tasks that end before they begin, for the task events; the error itself is with what failed first.
+constexpr std::string_view kArgumentFailed = "DependencyError: an argument is the error of another task";
+constexpr std::string_view kActorDead = "ActorDiedError: the actor was dead already";
+
 std::string pickle_of(const OwnedValue& value) {
   const auto view = parse_value(value.view());
   return view ? std::string(reinterpret_cast<const char*>(view->inband.data()), view->inband.size())
@@ -70,7 +74,8 @@ void Core::start(TaskRecord& task) {
       if (!known.is_error) continue;
       const auto error = known.value;
       unlink_arguments(task);
-      finish_with_error(task, error, {.object = argument.ref.id, .attempt = nullptr});
+      finish_with_error(task, error,
+                        {.object = argument.ref.id, .attempt = nullptr, .text = kArgumentFailed});
       return;
     }
     ++task.unresolved;
@@ -82,7 +87,7 @@ void Core::start(TaskRecord& task) {
   if (!task.actor.is_nil()) {
     if (const auto dead = actor_calls_.submit(task)) {
       unlink_arguments(task);
-      finish_with_error(task, dead);
+      finish_with_error(task, dead, {.text = kActorDead});
     }
   } else if (task.unresolved == 0) {
     scheduling_.enqueue(task, wire::Clock::now());
@@ -106,7 +111,7 @@ void Core::argument_there(TaskRecord& task) {
     const auto error = known->value;
     if (!task.actor.is_nil()) actor_calls_.remove_queued(task);
     unlink_arguments(task);
-    finish_with_error(task, error, {.object = argument.ref.id, .attempt = nullptr});
+    finish_with_error(task, error, {.object = argument.ref.id, .attempt = nullptr, .text = kArgumentFailed});
     return;
   }
   if (--task.unresolved > 0) return;
@@ -333,7 +338,7 @@ void Core::finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue>
                              const ErrorOrigin& origin) {
   // Marked first: failing the returns may fail tasks that depend on them, which must not find this one open.
   const bool cancelled = task.cancel_requested && error == task.cancel_error;
-  task_events_record(task, cancelled ? TaskEvents::kCancelled : TaskEvents::kFailed);
+  task_events_record(task, cancelled ? TaskEvents::kCancelled : TaskEvents::kFailed, origin.text);
   const auto last_item = error_item(task);
   contain_error(task, last_item, origin);
   if (last_item) store_inline(*last_item, error, true);
@@ -341,7 +346,7 @@ void Core::finish_with_error(TaskRecord& task, std::shared_ptr<const OwnedValue>
   end_task(task);
 }
 
-void Core::task_events_record(const TaskRecord& task, int state) {
+void Core::task_events_record(const TaskRecord& task, int state, std::string_view error) {
   const TaskEvent event{.task = task.id,
                         .parent = task.parent,
                         .actor = task.actor,
@@ -350,7 +355,8 @@ void Core::task_events_record(const TaskRecord& task, int state) {
                         .start_unix_ns = task.submit_unix_ns,
                         .end_unix_ns = unix_ns(),
                         .attempt = task.attempt,
-                        .error = {}};
+                        .error = error,
+                        .by_owner = true};
   if (task_events_.record(event, event.end_unix_ns)) arm_event_flush();
 }
 
@@ -437,13 +443,13 @@ void Core::break_lease(LeaseId lease, const std::string& reason) {
   unlock_and_flush(guard);
 }
 
-std::size_t Core::fail_class(std::uint64_t class_key, Bytes error_pickle) {
+std::size_t Core::fail_class(std::uint64_t class_key, Bytes error_pickle, std::string_view text) {
   const auto error = OwnedValue::make(ValueKind::kError, error_pickle, {});
   Guard guard(mutex_);
   const auto tasks = scheduling_.queued(class_key);
   for (TaskRecord* task : tasks) {
     scheduling_.remove_queued(*task);
-    finish_with_error(*task, error);
+    finish_with_error(*task, error, {.text = text});
   }
   unlock_and_flush(guard);
   return tasks.size();
@@ -487,7 +493,7 @@ bool Core::resubmit(const TaskId& id, std::chrono::milliseconds delay) {
   return true;
 }
 
-bool Core::fail_task(const TaskId& id, Bytes error_pickle) {
+bool Core::fail_task(const TaskId& id, Bytes error_pickle, std::string_view text) {
   Guard guard(mutex_);
   const auto known = tasks_.find(id);
   if (known == tasks_.end()) return false;
@@ -501,7 +507,7 @@ bool Core::fail_task(const TaskId& id, Bytes error_pickle) {
   }
   const auto attempt = std::move(task.failed);
   finish_with_error(task, OwnedValue::make(ValueKind::kError, error_pickle, {}),
-                    {.object = {}, .attempt = attempt.get()});
+                    {.object = {}, .attempt = attempt.get(), .text = text});
   unlock_and_flush(guard);
   return true;
 }
@@ -521,13 +527,13 @@ void Core::actor_pause(const ActorId& actor) {
   actor_calls_.pause(actor);
 }
 
-std::size_t Core::actor_fail(const ActorId& actor, Bytes error_pickle) {
+std::size_t Core::actor_fail(const ActorId& actor, Bytes error_pickle, std::string_view text) {
   const auto error = OwnedValue::make(ValueKind::kError, error_pickle, {});
   Guard guard(mutex_);
   const auto calls = actor_calls_.fail(actor, error);
   for (TaskRecord* call : calls) {
     unlink_arguments(*call);
-    finish_with_error(*call, error);
+    finish_with_error(*call, error, {.text = text});
   }
   unlock_and_flush(guard);
   return calls.size();

@@ -2,38 +2,10 @@
 
 #include <unistd.h>
 
-#include <cstring>
+#include "core/proto_writer.h"
 
 namespace aktis::core {
 namespace {
-
-// The protobuf wire format, as far as it is needed: varints and length-delimited fields.
-void put_varint(std::vector<std::byte>& out, std::uint64_t value) {
-  while (value >= 0x80) {
-    out.push_back(static_cast<std::byte>(value | 0x80));
-    value >>= 7;
-  }
-  out.push_back(static_cast<std::byte>(value));
-}
-
-void put_number(std::vector<std::byte>& out, int field, std::uint64_t value) {
-  if (value == 0) return;
-  put_varint(out, static_cast<std::uint64_t>(field) << 3);
-  put_varint(out, value);
-}
-
-void put_bytes(std::vector<std::byte>& out, int field, const void* data, std::size_t size) {
-  if (size == 0) return;
-  put_varint(out, static_cast<std::uint64_t>(field) << 3 | 2);
-  put_varint(out, size);
-  const auto* first = static_cast<const std::byte*>(data);
-  out.insert(out.end(), first, first + size);
-}
-
-template <typename Id>
-void put_id(std::vector<std::byte>& out, int field, const Id& id) {
-  if (!id.is_nil()) put_bytes(out, field, id.data, Id::kBytes);
-}
 
 constexpr std::size_t kMaxErrorBytes = 1024;
 
@@ -65,13 +37,15 @@ bool TaskEvents::record(const TaskEvent& event, std::int64_t now_unix_ns) {
   put_id(one, 4, worker_);
   put_id(one, 5, node_);
   put_id(one, 6, event.parent);
-  put_bytes(one, 7, event.name.data(), event.name.size());
+  put_text(one, 7, event.name);
   put_number(one, 8, static_cast<std::uint64_t>(event.state));
   put_number(one, 9, static_cast<std::uint64_t>(event.start_unix_ns));
   put_number(one, 10, static_cast<std::uint64_t>(event.end_unix_ns));
   put_number(one, 11, event.attempt);
-  put_bytes(one, 12, event.error.data(), std::min(event.error.size(), kMaxErrorBytes));
+  put_text(one, 12, event.error.substr(0, kMaxErrorBytes));
   put_number(one, 13, pid_);
+  put_number(one, 14, event.is_creation ? 1 : 0);
+  put_number(one, 15, event.by_owner ? 1 : 0);
   const bool first = encoded_.empty();
   put_bytes(encoded_, 1, one.data(), one.size());
   return first;

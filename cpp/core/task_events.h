@@ -22,6 +22,8 @@ struct TaskEvent {
   std::int64_t end_unix_ns = 0;
   std::uint32_t attempt = 0;
   std::string_view error;
+  bool is_creation = false;
+  bool by_owner = false;  // it ended without its executor
 };
 
 class TaskEvents {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/messages.h"
@@ -40,6 +41,7 @@ struct FailedAttempt {
 struct ErrorOrigin {
   ObjectId object;
   const FailedAttempt* attempt = nullptr;
+  std::string_view text = {};  // type and message, for the task events
 };
 
 struct TaskRecord {

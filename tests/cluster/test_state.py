@@ -127,7 +127,8 @@ def test_placement_groups_are_described() -> None:
         ({"filters": [("state", "ALIVE")]}, ValueError, "a filter is"),
         ({"limit": 0}, ValueError, "1 to 10000"),
         ({"limit": "all"}, TypeError, "must be an int"),
-        ({"address": "127.0.0.1:1"}, ValueError, r"aktis\.init"),
+        ({"address": "127.0.0.1:1"}, ConnectionError, "127.0.0.1:1"),
+        ({"address": "nowhere"}, ValueError, "address must be"),
     ],
 )
 def test_what_is_wrong_with_a_question_is_said(

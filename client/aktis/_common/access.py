@@ -48,6 +48,7 @@ REQUIRED_ROLE: Final[Mapping[str, Role]] = {
     _GCS + "GetPlacementGroup": Role.SUBMIT,
     _GCS + "ListPlacementGroups": Role.READ,
     _GCS + "ListTaskEvents": Role.READ,
+    _GCS + "TakeSnapshot": Role.READ,
     _GCS + "Subscribe": Role.READ,
     _RAYLET + "GetState": Role.READ,
     _PLASMA + "GetStatistics": Role.READ,

@@ -29,7 +29,7 @@ from aktis._runtime.actor_table import (
 from aktis._runtime.causes import describe_death, setup_failure
 from aktis._runtime.control import Control, ControlError
 from aktis._runtime.errands import Errands
-from aktis._runtime.errors import decode_error, encode_error
+from aktis._runtime.errors import decode_error, encode_error, error_text
 from aktis.exceptions import (
     ActorDiedError,
     ActorPlacementGroupRemoved,
@@ -251,7 +251,7 @@ class ActorDirectory:
         try:
             actor = self._control.actor(actor_id)
         except AktisError as error:  # nobody can tell where it is
-            self._core.actor_fail(actor_id, encode_error(error))
+            self._core.actor_fail(actor_id, encode_error(error), error_text(error))
             return
         if actor is not None:
             self.heard(actor)
@@ -292,14 +292,15 @@ class ActorDirectory:
                         self._die(actor_id)
                 case FailCall(task_id, actor_id, dead):
                     error = self._death(actor_id) if dead else self._unavailable(actor_id)
-                    self._core.fail_task(task_id, encode_error(error))
+                    self._core.fail_task(task_id, encode_error(error), error_text(error))
                 case Resubmit(task_id):
                     self._core.resubmit(task_id)
                 case Inquire(actor_id, worker_id):
                     self._inquiries.run(functools.partial(self._inquire, actor_id, worker_id))
 
     def _die(self, actor_id: bytes) -> None:
-        self._core.actor_fail(actor_id, encode_error(self._death(actor_id)))
+        error = self._death(actor_id)
+        self._core.actor_fail(actor_id, encode_error(error), error_text(error))
         with self._lock:
             if actor_id not in self._handles:
                 self._forget(actor_id)
@@ -308,7 +309,7 @@ class ActorDirectory:
         try:
             cause = self._control.death_cause(worker_id)
         except LocalRayletDiedError as error:
-            self._core.actor_fail(actor_id, encode_error(error))
+            self._core.actor_fail(actor_id, encode_error(error), error_text(error))
             return
         if cause is None:
             with self._lock:
@@ -344,6 +345,11 @@ class ActorDirectory:
         )
 
     # ---- the life of handles ----
+
+    def is_life(self, object_id: bytes) -> bool:
+        """Whether an object stands for the handles of an actor that this process has created."""
+        with self._lock:
+            return object_id in self._lives
 
     def handle_dropped(self, actor_id: bytes, life: ObjectRef[Any] | None) -> None:
         """The last handle of this process has gone. Its calls hold on to the actor until they are done.

@@ -29,6 +29,11 @@ def encode_error(error: BaseException) -> bytes:
         return dumps(AktisError(f"{type(error).__name__}: {error}"))
 
 
+def error_text(error: BaseException) -> str:
+    """Return type and message, for the task events, which keep the first 1024 bytes."""
+    return f"{type(error).__name__}: {error}"
+
+
 def decode_error(data: bytes | memoryview) -> BaseException:
     """Load what `encode_error` made. Never raises: what cannot be loaded becomes an AktisError."""
     try:

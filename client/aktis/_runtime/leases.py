@@ -78,6 +78,11 @@ class LeasePolicy:
         """Make a scheduling class known, before its first task is submitted."""
         self._classes[cls.key] = _ClassState(cls)
 
+    def resources(self, class_key: int) -> dict[str, int]:
+        """Return what tasks of a class need, in steps of 1/10000; nothing for one that is not known."""
+        state = self._classes.get(class_key)
+        return dict(state.cls.resources) if state is not None else {}
+
     def needed(self, class_key: int, wanted: int, backlog: int, priority: int = 0) -> list[Instruction]:
         """The core could use so many more leases."""
         state = self._classes[class_key]

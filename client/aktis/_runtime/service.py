@@ -26,10 +26,11 @@ from aktis._runtime.current import (
     EVENT_RUN,
     EVENT_STOP,
 )
-from aktis._runtime.errors import decode_error, encode_error
+from aktis._runtime.errors import decode_error, encode_error, error_text
 from aktis._runtime.ids import ObjectID
 from aktis._runtime.leases import Instruction, LeasePolicy, Request, Return, Warn
 from aktis._runtime.retries import GiveUp, RetryLists, RetryPolicy, may_retry
+from aktis._runtime.snapshot import take_snapshot
 from aktis.exceptions import (
     AktisError,
     LocalRayletDiedError,
@@ -80,6 +81,7 @@ class Service:
             "reclaim_idle": self._reclaim_idle,
             "publication": self._publication,
             "flush_events": self._flush_events,
+            "take_snapshot": functools.partial(take_snapshot, session),
         }
         self.on_event: dict[int, Callable[..., object]] = {
             _core.EVENT_CONTROL: self._control,
@@ -268,9 +270,8 @@ class Service:
 
     def _leases_pending(self, message: raylet_pb2.LeasesPending) -> None:
         if message.unschedulable:
-            self._core.fail_class(
-                message.class_key, encode_error(TaskUnschedulableError(message.explanation))
-            )
+            unschedulable = TaskUnschedulableError(message.explanation)
+            self._core.fail_class(message.class_key, encode_error(unschedulable), error_text(unschedulable))
             return
         self._core.set_infeasible(message.class_key, message.infeasible)
         self._carry_out(
@@ -283,7 +284,7 @@ class Service:
         """Workers for the class cannot be had: its queued tasks fail with the reason, later ones try anew."""
         self.leases.failed(message.class_key)
         error = RuntimeEnvSetupError(setup_failure(message.reason))
-        self._core.fail_class(message.class_key, encode_error(error))
+        self._core.fail_class(message.class_key, encode_error(error), error_text(error))
 
     def _lease_lost(self, message: raylet_pb2.LeaseLost) -> None:
         self._remember_cause(message.worker_id, message.cause)
@@ -330,7 +331,7 @@ class Service:
             tries = f" (tried {attempts} times)" if attempts > 1 else ""
             text = f"The worker of task {task_id.hex()} died{tries}: {describe_death(cause)}"
             error = _crash(kind, text)
-        self._core.fail_task(task_id, encode_error(error))
+        self._core.fail_task(task_id, encode_error(error), error_text(error))
 
     def _remember_cause(self, worker_id: bytes, cause: common_pb2.DeathCause) -> None:
         self._causes[worker_id] = cause

@@ -13,6 +13,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "start": ("aktis.cli.start", "Start a cluster on this host."),
     "stop": ("aktis.cli.stop", "Stop the cluster that `aktis start` started."),
     "status": ("aktis.cli.status", "Show nodes, daemons, resources and actors."),
+    "list": ("aktis.cli.list", "List tasks, actors, objects, workers and the like."),
+    "get": ("aktis.cli.get", "Show everything that is known of one of them."),
+    "summary": ("aktis.cli.summary", "Count tasks, actors or objects by their states."),
     "config": ("aktis.cli.config", "Show, check and document the configuration."),
     "microbenchmark": ("aktis.cli.microbenchmark", "Measure tasks, actors and objects on this host."),
 }

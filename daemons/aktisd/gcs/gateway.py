@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from aktis._common.logging import Logger
-from aktis._proto import gcs_pb2
+from aktis._proto import gcs_pb2, snapshot_pb2
 from google.protobuf.message import Message
 
 from aktisd.gcs import methods
@@ -18,6 +18,7 @@ from aktisd.gcs.effects import Effects
 from aktisd.gcs.errors import RequestError, Status
 from aktisd.gcs.kv import Lookup
 from aktisd.gcs.outbox import Outbox
+from aktisd.gcs.snapshots import Snapshots
 from aktisd.gcs.storage.interface import StorageError
 from aktisd.gcs.storage.writer import StorageWriter
 
@@ -52,6 +53,7 @@ class Gateway:
         self._current: dict[bytes, Session] = {}
         self._attached: dict[bytes, Session] = {}
         self._subscribers: set[Callable[[], None]] = set()
+        self._snapshots = Snapshots(self._attached, self._loop.call_later)
         self._timer: asyncio.TimerHandle | None = None
         self.calls: dict[tuple[str, str], int] = {}
         self.bad_messages = 0
@@ -72,6 +74,8 @@ class Gateway:
         self._count(name, Status.OK)
         if isinstance(reply, Lookup):
             self._look_up(reply, answer)
+        elif isinstance(reply, snapshot_pb2.TakeSnapshotRequest):
+            self._snapshots.take(reply, answer)
         else:
             self.outbox.after(lambda failure: answer(reply if failure is None else _unavailable(failure)))
 
@@ -105,6 +109,9 @@ class Gateway:
         self.cluster.nodes.sign_of_life(node_id, out)
         if message.HasField("relay"):
             self._relay(node_id, message.relay)
+            return
+        if message.HasField("snapshot"):
+            self._snapshots.answered(node_id, message.snapshot)
             return
         self.cluster.up(node_id, message, out)
         if message.HasField("heartbeat"):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aktis._proto import gcs_pb2
+from aktis._proto import gcs_pb2, snapshot_pb2
 from google.protobuf.message import DecodeError, Message
 
 from aktisd.gcs.cluster import Cluster
@@ -81,6 +81,8 @@ METHODS: dict[str, Method] = {
     "ListTaskEvents": Method(
         gcs_pb2.ListTaskEventsRequest, lambda cluster, request, out: cluster.task_events.list(request)
     ),
+    # Not answered by the cluster's state: the gateway passes it on to the nodes.
+    "TakeSnapshot": Method(snapshot_pb2.TakeSnapshotRequest, lambda cluster, request, out: request),
 }
 
 

@@ -15,14 +15,14 @@ from aktis import _core
 from aktis._common import ids
 from aktis._common.environments import is_hash
 from aktis._common.logging import get_logger
+from aktis._common.rounds import Rounds
 from aktis._common.wire import WirePeer
-from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
+from aktis._proto import common_pb2, gcs_pb2, raylet_pb2, snapshot_pb2
 from google.protobuf.message import DecodeError
 
 from aktisd.raylet import messages as events
 from aktisd.raylet.causes import Cause
 from aktisd.raylet.eligibility import Eligibility
-from aktisd.raylet.event_collection import EventCollection
 from aktisd.raylet.resources import check_request
 
 MAX_WANTED: Final = 1_000_000
@@ -138,6 +138,9 @@ class ControlOwner(Protocol):
     ) -> None:
         """Relay a call."""
 
+    def snapshot_taken(self, session: Session, snapshot: snapshot_pb2.ProcessSnapshot) -> None:
+        """A process says what it knows."""
+
     def task_events(self, batch: common_pb2.TaskEventBatch) -> None:
         """Pass task events on."""
 
@@ -163,13 +166,14 @@ class ControlOwner(Protocol):
 class Control:
     """See the module. The transport calls on_open, on_frame and on_closed."""
 
-    def __init__(self, owner: ControlOwner) -> None:
+    def __init__(self, owner: ControlOwner, node_id: bytes) -> None:
         self._owner = owner
+        self._node_id = node_id
         self._log = get_logger()
         self._sessions: dict[WirePeer, Session] = {}
         self._by_id: dict[bytes, Session] = {}
         self._drivers: dict[bytes, Session] = {}
-        self._collection = EventCollection()
+        self._collection = Rounds()
         self.protocol_errors = 0
         any_client = frozenset({Who.DRIVER, Who.WORKER})
         new, worker, template = frozenset({Who.NEW}), frozenset({Who.WORKER}), frozenset({Who.TEMPLATE})
@@ -188,6 +192,7 @@ class Control:
             "metric_batch": (any_client, self._metric_batch),
             "collect_events": (any_client, self._collect_events),
             "events_flushed": (worker, self._events_flushed),
+            "snapshot": (any_client, self._snapshot),
             "gcs_call": (any_client, self._gcs_call),
             "subscribe": (any_client, self._subscribe),
             "kill_worker": (any_client, self._kill_worker),
@@ -276,6 +281,10 @@ class Control:
         clients = (Who.JOINING, Who.DRIVER, Who.WORKER)
         return [session.worker_id for session in self._by_id.values() if session.who in clients]
 
+    def clients(self) -> list[Session]:
+        """Every driver and worker that has registered."""
+        return [session for session in self._by_id.values() if session.who in (Who.DRIVER, Who.WORKER)]
+
     def send_to(self, worker_id: bytes, message: Reply) -> bool:
         """Send to a connected process; False when it is not."""
         session = self._by_id.get(worker_id)
@@ -329,6 +338,7 @@ class Control:
         self._check_address(session, message.address)
         session.who = Who.JOINING
         session.wants_logs = message.log_to_driver
+        message.address.node_id = self._node_id  # which the driver learns with the answer
         request = gcs_pb2.RegisterJobRequest(
             driver=message.address,
             namespace=message.namespace,
@@ -451,7 +461,7 @@ class Control:
         self._acknowledge(session, request_id)
 
     def _collect_events(self, session: Session, message: raylet_pb2.CollectEvents, request_id: int) -> None:
-        def done() -> None:
+        def done(silent: frozenset[bytes]) -> None:
             if session.who is not Who.GONE:
                 self._acknowledge(session, request_id)
 
@@ -466,6 +476,9 @@ class Control:
 
     def _events_flushed(self, session: Session, message: raylet_pb2.EventsFlushed, request_id: int) -> None:
         self._collection.answered(session.worker_id, message.round)
+
+    def _snapshot(self, session: Session, message: snapshot_pb2.ProcessSnapshot, request_id: int) -> None:
+        self._owner.snapshot_taken(session, message)
 
     def _gcs_call(self, session: Session, message: raylet_pb2.GcsCall, request_id: int) -> None:
         if request_id == 0:

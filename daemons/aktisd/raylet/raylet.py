@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import signal
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 from aktis._common.daemon import DaemonContext
 from aktis._common.records import DaemonRecord
 from aktis._common.version import PROTOCOL_MAJOR, PROTOCOL_MINOR, VERSION
-from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
+from aktis._proto import common_pb2, gcs_pb2, raylet_pb2, snapshot_pb2
 
 from aktisd.raylet import messages as m
 from aktisd.raylet import processes as proc
@@ -27,14 +27,17 @@ from aktisd.raylet.deaths import DeathTable
 from aktisd.raylet.eligibility import Eligibility
 from aktisd.raylet.environments.host import LABEL, EnvironmentHost, LogFiles
 from aktisd.raylet.gcs_stream import GcsStream
+from aktisd.raylet.log_files import OldLogs
 from aktisd.raylet.log_lines import LineSource
 from aktisd.raylet.node import NodeLogic
 from aktisd.raylet.oom import OomCounter
 from aktisd.raylet.owner_frees import OwnerFrees
+from aktisd.raylet.process_book import ProcessBook
 from aktisd.raylet.publications import Fanout
 from aktisd.raylet.reporting import ResourceReporter
 from aktisd.raylet.resources import UNIT, Amounts
 from aktisd.raylet.settings import NodeSettings
+from aktisd.raylet.snapshots import Snapshots
 from aktisd.raylet.store_capacity import StoreCapacity
 from aktisd.raylet.templates import Templates
 from aktisd.raylet.user_metrics import UserMetrics
@@ -45,9 +48,6 @@ EXIT_GRACE_S: Final = 1.0
 GRACEFUL_LIMIT_S: Final = 30.0
 """The same for an actor that may finish the calls it has."""
 FAREWELL_LIMIT_S: Final = 0.5
-LOG_FILES_KEPT: Final = 1_000
-"""Files of dead workers that wrote something."""
-
 
 BUNDLE_EVENTS: Final[dict[str, Callable[[Any], m.Event]]] = {
     "prepare": lambda order: m.BundlesWanted(
@@ -73,7 +73,7 @@ class Raylet:
         self.logic = NodeLogic(
             settings.total, settings.limits, settings.name, _new_token, settings.environment_limits
         )
-        self.control = Control(self)
+        self.control = Control(self, settings.node_id)
         self.user_metrics = UserMetrics(self.control.has_driver)
         self.processes = proc.Processes(self._process_ended)
         self.templates = Templates(settings.template, self._template_lost)
@@ -82,6 +82,8 @@ class Raylet:
         self.frees = OwnerFrees(settings.plasma_grpc_address, context.token, self.templates.release)
         self.store = StoreCapacity(settings.plasma_grpc_address, context.token, self._store_capacity)
         self.deaths = DeathTable(config.deaths_kept)
+        self.book = ProcessBook(config.deaths_kept, str(context.layout.log_dir))
+        self._snapshots = self._make_snapshots()
         self._fanout = Fanout(lambda wish: self.gcs.send(gcs_pb2.NodeUp(subscription=wish)))
         self._output = WorkerOutput(
             Path(settings.template.log_dir),
@@ -96,7 +98,7 @@ class Raylet:
         )
         self._gathered: list[m.Event] = []
         self._paths: dict[int, tuple[str, str]] = {}
-        self._old_logs: deque[str] = deque()
+        self._old_logs = OldLogs()
         self._doomed: set[int] = set()
         self._oom = OomCounter()
         self._tick: asyncio.TimerHandle | None = None
@@ -127,6 +129,17 @@ class Raylet:
             m.EndTemplate: lambda i: self.templates.end(i.name),
             m.RemoveCached: lambda i: self.environments.remove(i),
         }
+
+    def _make_snapshots(self) -> Snapshots:
+        return Snapshots(
+            snapshot_pb2.NodeSnapshot(node_id=self._settings.node_id, ip=self._settings.ip),
+            self._context.layout.log_dir,
+            self.control.clients,
+            self.book,
+            self.logic.environments.describe,
+            lambda answer: self.gcs.send(gcs_pb2.NodeUp(snapshot=answer)),
+            self._loop.call_later,
+        )
 
     # ---- life ----
 
@@ -259,6 +272,7 @@ class Raylet:
                 spec=run.spec, incarnation=run.incarnation, devices=_devices(run.devices)
             )
             self.control.send_to(worker.worker_id, Reply(run_actor=message))
+            self.book.became_actor(worker.worker_id, run.spec.actor_id)
 
     def _end_worker(self, end: m.EndWorker) -> None:
         worker = self.logic.pool.by_token(end.token)
@@ -284,6 +298,7 @@ class Raylet:
         if ended.worker_id:
             self._remove_socket(ended.worker_id)
             self.deaths.record(ended.worker_id, ended.cause)
+            self.book.ended(ended.worker_id, ended.cause)
             self.frees.add(ended.worker_id)
             gone = gcs_pb2.ProcessDied(worker_id=ended.worker_id, cause=ended.cause)
             self.gcs.send(gcs_pb2.NodeUp(process_died=gone))
@@ -344,23 +359,9 @@ class Raylet:
         seen.time_unix_ms = time.time_ns() // 1_000_000
         if stdout_path:
             self._tail.finish(stdout_path, stderr_path)
-            self._keep_logs(stdout_path, stderr_path)
+            self._old_logs.keep(stdout_path, stderr_path)
         worker_id = worker.worker_id if worker is not None else b""
         self.control.hear_out(worker_id, lambda: self.submit(m.WorkerDied(ended.token, seen)))
-
-    def _keep_logs(self, *paths: str) -> None:
-        for path in paths:
-            try:
-                if Path(path).stat().st_size:
-                    self._old_logs.append(path)
-                else:
-                    Path(path).unlink()
-            except OSError as error:  # somebody tidies up there; the worker's death has to be acted on
-                self._log.warning("worker_log_missing", path=path, error=str(error))
-        while len(self._old_logs) > LOG_FILES_KEPT:
-            oldest = Path(self._old_logs.popleft())
-            for file in oldest.parent.glob(oldest.name + "*"):
-                file.unlink(missing_ok=True)
 
     # ---- clients ----
 
@@ -368,6 +369,8 @@ class Raylet:
         """A worker registers; ValueError when it is not expected."""
         instructions = self.logic.handle(event, now=self._loop.time())
         self.processes.watch(event.token, session.pid)
+        out, err = self._paths.get(event.token, ("", ""))
+        self.book.joined(session.worker_id, session.pid, is_driver=False, stdout_path=out, stderr_path=err)
         registered = raylet_pb2.WorkerRegistered(node=self._facts())
         session.send_message(Reply(request_id=request_id, worker_registered=registered))
         self._perform(instructions)
@@ -376,6 +379,7 @@ class Raylet:
         """A driver has its job."""
         registered = raylet_pb2.DriverRegistered(job=job, node=self._facts())
         session.send_message(Reply(request_id=request_id, driver_registered=registered))
+        self.book.joined(session.worker_id, session.pid, is_driver=True)
         self._log.info("driver_joined", job=job.job_id, pid=session.pid)
         self.submit(m.DriverJoined(session.worker_id, job.job_id))
 
@@ -386,6 +390,7 @@ class Raylet:
         died = cause(Kind.EXITED, f"the driver (pid {session.pid}) disconnected")
         self._remove_socket(session.worker_id)
         self.deaths.record(session.worker_id, died)
+        self.book.ended(session.worker_id, died)
         self.frees.add(session.worker_id)
         self.job_without_driver(session.job_id)
 
@@ -414,6 +419,10 @@ class Raylet:
     ) -> None:
         self.gcs.call(method, payload, b"", timeout_s, on_reply)
 
+    def snapshot_taken(self, session: Session, snapshot: snapshot_pb2.ProcessSnapshot) -> None:
+        """A process says what it knows."""
+        self._snapshots.answered(session, self.control.has_driver(session.job_id), snapshot)
+
     def task_events(self, batch: common_pb2.TaskEventBatch) -> None:
         """Pass task events on."""
         self.gcs.add_task_events(batch)
@@ -439,8 +448,9 @@ class Raylet:
         self._fanout.subscribe(session.worker_id, request.channel, request.after_sequence, deliver)
 
     def unsubscribe(self, session: Session) -> None:
-        """Stop delivering."""
+        """Stop delivering to a process that has left, and wait for no answer of it."""
         self._fanout.unsubscribe(session.worker_id)
+        self._snapshots.gone(session.worker_id)
 
     def ask_death(self, worker_id: bytes, answer: Callable[[Cause | None], None], timeout_s: float) -> None:
         """Find out why a process died; at once when it is known or when nobody of that id is here."""
@@ -518,6 +528,8 @@ class Raylet:
         elif kind == "bundle_orders":
             kinds = ((order, str(order.WhichOneof("order"))) for order in message.bundle_orders.orders)
             self.submit(*(BUNDLE_EVENTS[what](getattr(order, what)) for order, what in kinds))
+        elif kind == "take_snapshot":
+            self._snapshots.take(message.take_snapshot)
         elif kind == "room_wanted":
             self.submit(m.RoomWanted())
         else:

@@ -34,6 +34,7 @@ IDEMPOTENT: Final[dict[str, bool]] = {
     "GetPlacementGroup": True,
     "ListPlacementGroups": True,
     "ListTaskEvents": True,
+    "TakeSnapshot": True,
 }
 """Every unary method of the service, and whether it may be sent again."""
 

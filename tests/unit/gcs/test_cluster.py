@@ -17,7 +17,7 @@ from tests.support.gcs_parts import (
     worker_id,
 )
 
-STREAM_ANSWERS = {"register", "relay", "subscription", "batch"}
+STREAM_ANSWERS = {"register", "relay", "subscription", "batch", "snapshot"}
 
 
 def test_every_message_of_a_node_has_a_handler() -> None:

@@ -34,7 +34,7 @@ def owner() -> Owner:
 
 @pytest.fixture
 def control(owner: Owner) -> Control:
-    return Control(owner)  # type: ignore[arg-type]
+    return Control(owner, bytes(16))  # type: ignore[arg-type]
 
 
 class Peer:

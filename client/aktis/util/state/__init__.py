@@ -1,30 +1,71 @@
-"""What the cluster's directory knows: actors, nodes, jobs, placement groups; listed, filtered, counted."""
+"""What the cluster knows of actors, nodes, jobs, groups, tasks, objects, workers, environments and logs."""
 
 from aktis.util.state.api import (
+    Listing,
     get_actor,
     get_job,
     get_node,
+    get_objects,
     get_placement_group,
+    get_task,
+    get_worker,
     list_actors,
     list_jobs,
     list_nodes,
+    list_objects,
     list_placement_groups,
+    list_runtime_envs,
+    list_tasks,
+    list_workers,
     summarize_actors,
+    summarize_objects,
+    summarize_tasks,
 )
-from aktis.util.state.records import ActorState, JobState, NodeState, PlacementGroupState
+from aktis.util.state.logs import (
+    get_log,
+    list_logs,
+)
+from aktis.util.state.records import (
+    ActorState,
+    JobState,
+    NodeState,
+    PlacementGroupState,
+)
+from aktis.util.state.work import (
+    ObjectState,
+    RuntimeEnvState,
+    TaskState,
+    WorkerState,
+)
 
 __all__ = [
     "ActorState",
     "JobState",
+    "Listing",
     "NodeState",
+    "ObjectState",
     "PlacementGroupState",
+    "RuntimeEnvState",
+    "TaskState",
+    "WorkerState",
     "get_actor",
     "get_job",
+    "get_log",
     "get_node",
+    "get_objects",
     "get_placement_group",
+    "get_task",
+    "get_worker",
     "list_actors",
     "list_jobs",
+    "list_logs",
     "list_nodes",
+    "list_objects",
     "list_placement_groups",
+    "list_runtime_envs",
+    "list_tasks",
+    "list_workers",
     "summarize_actors",
+    "summarize_objects",
+    "summarize_tasks",
 ]

@@ -1,113 +1,191 @@
-"""The functions; each asks the GCS once, through this process's session."""
+"""The functions. Those of one shape are made from the table of kinds."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 
-from google.protobuf.message import Message
-
-from aktis._proto import gcs_pb2
-from aktis._runtime import current
-from aktis.util.state.records import ActorState, JobState, NodeState, PlacementGroupState, Record
+from aktis._core import ObjectRef
+from aktis.exceptions import AktisError
+from aktis.util.state import kinds
+from aktis.util.state.kinds import MAX_LIMIT, Found, Kind, Question
+from aktis.util.state.records import Record
+from aktis.util.state.source import Source, source_of
+from aktis.util.state.work import ObjectState, TaskState
 
 DEFAULT_LIMIT: Final = 100
-MAX_LIMIT: Final = 10_000
 DEFAULT_TIMEOUT_S: Final = 30
 
 Filter = tuple[str, str, str | bool | int | float]
 R = TypeVar("R", bound=Record)
-Reply = TypeVar("Reply", bound=Message)
+R_co = TypeVar("R_co", bound=Record, covariant=True)
 
 _ALIASES: Final = {"ray_namespace": "namespace"}
 
 
-def list_actors(
-    address: str | None = None,
-    filters: Sequence[Filter] | None = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: float = DEFAULT_TIMEOUT_S,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-) -> list[ActorState]:
-    """Return actors of the cluster, dead ones as far as they are remembered.
+class Listing(list[R]):
+    """Records, and what is missing beside them."""
 
-    Args:
-        address: Must be None or "auto": the cluster of this process's session.
-        filters: What must all hold: (name of a field, "=" or "!=", value); text is compared without case.
-        limit: How many are returned at most, 1 to 10 000.
-        timeout: How long the GCS may take, in seconds.
-        detail, raise_on_missing_output: Accepted for compatibility; records are always complete.
+    left_off: int = 0
+    """How many more there are, beyond `limit` or beyond what their sources keep or send; at least."""
+    silent: Sequence[str] = ()
+    """Who has not answered in time, when that was not to raise."""
+
+
+class Lists(Protocol[R]):
+    """How a kind is listed."""
+
+    def __call__(
+        self,
+        address: str | None = None,
+        filters: Sequence[Filter] | None = None,
+        limit: int = DEFAULT_LIMIT,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        detail: bool = False,
+        raise_on_missing_output: bool = True,
+    ) -> Listing[R]:
+        """See `list_actors`."""
+        ...
+
+
+class Gets(Protocol[R_co]):
+    """How one of a kind is found."""
+
+    def __call__(
+        self,
+        id: str,  # noqa: A002  the name is part of the API to be compatible with
+        address: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> R_co | None:
+        """See `get_actor`."""
+        ...
+
+
+def listing(
+    kind: Kind[R], source: Source, filters: Sequence[Filter], limit: int, timeout_s: float
+) -> Listing[R]:
+    """Return what of a kind passes the filters; `Listing.silent` says who has not answered.
 
     Raises:
         TypeError, ValueError: an argument is not valid.
         AktisError: the GCS did not answer in time.
     """
-    del detail, raise_on_missing_output
-    return _select(address, ActorState, lambda: map(ActorState.of, _actors(timeout)), filters, limit)
+    if type(limit) is not int:
+        raise TypeError(f"limit must be an int, got {type(limit).__name__} {limit!r}")
+    if not 1 <= limit <= MAX_LIMIT:
+        raise ValueError(f"limit must be 1 to {MAX_LIMIT}, got {limit}")
+    tests = [_test(kind, one) for one in filters]
+    equal = {name: str(value).lower() for name, operator, value in filters if operator == "="}
+    question = Question(source, timeout_s, MAX_LIMIT if tests else limit, equal)
+    found: Found[R] = kind.fetch(question)
+    passed = [record for record in found.records if all(test(record) for test in tests)]
+    result = Listing(passed[:limit])
+    result.left_off = found.left_off + len(passed) - len(result)
+    result.silent = found.silent
+    return result
 
 
-def list_nodes(
+def _lister(kind: Kind[R]) -> Lists[R]:
+    def list_them(
+        address: str | None = None,
+        filters: Sequence[Filter] | None = None,
+        limit: int = DEFAULT_LIMIT,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        detail: bool = False,
+        raise_on_missing_output: bool = True,
+    ) -> Listing[R]:
+        del detail  # records are always complete
+        found = listing(kind, source_of(address), filters or (), limit, timeout)
+        return _complete(found) if raise_on_missing_output else found
+
+    return cast(
+        "Lists[R]",
+        _named(
+            list_them,
+            f"list_{kind.plural}",
+            f"""Return {kind.what}.
+
+    Args:
+        address: None or "auto": the cluster of this process's session, else the current one of this machine.
+            Any other: as `aktis.init` takes it; no job is registered for that.
+        filters: What must all hold: (name of a field, "=" or "!=", value); text is compared without case.
+        limit: How many are returned at most, 1 to 10 000; `left_off` of what is returned says how many more
+            there are.
+        timeout: How long the cluster may take, in seconds.
+        detail: Accepted for compatibility; records are always complete.
+        raise_on_missing_output: False: when a process or node does not answer in time, return what there is;
+            its `silent` names them.
+
+    Raises:
+        TypeError, ValueError: an argument is not valid.
+        ConnectionError: there is no such cluster.
+        AktisError: the GCS did not answer in time, or others did not and that is to raise.
+    """,
+        ),
+    )
+
+
+def _getter(kind: Kind[R]) -> Gets[R]:
+    def get_it(
+        id: str,  # noqa: A002  the name is part of the API to be compatible with
+        address: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> R | None:
+        found = listing(kind, source_of(address), [(kind.id_field, "=", id)], MAX_LIMIT, timeout)
+        return found[0] if found else None
+
+    what = kind.singular.replace("_", " ")
+    text = f"Return a {what} by its id in hexadecimal; None when the cluster does not know it."
+    return cast("Gets[R]", _named(get_it, f"get_{kind.singular}", text))
+
+
+def _named(function: Callable[..., Any], name: str, text: str) -> Callable[..., Any]:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = text
+    return function
+
+
+list_actors = _lister(kinds.ACTORS)
+list_nodes = _lister(kinds.NODES)
+list_jobs = _lister(kinds.JOBS)
+list_placement_groups = _lister(kinds.PLACEMENT_GROUPS)
+list_tasks = _lister(kinds.TASKS)
+list_objects = _lister(kinds.OBJECTS)
+list_workers = _lister(kinds.WORKERS)
+list_runtime_envs = _lister(kinds.RUNTIME_ENVS)
+get_actor = _getter(kinds.ACTORS)
+get_node = _getter(kinds.NODES)
+get_job = _getter(kinds.JOBS)
+get_placement_group = _getter(kinds.PLACEMENT_GROUPS)
+get_worker = _getter(kinds.WORKERS)
+
+
+def get_task(
+    id: "str | ObjectRef[Any]",  # noqa: A002  the name is part of the API to be compatible with
     address: str | None = None,
-    filters: Sequence[Filter] | None = None,
-    limit: int = DEFAULT_LIMIT,
     timeout: float = DEFAULT_TIMEOUT_S,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-) -> list[NodeState]:
-    """Return the nodes of the cluster; arguments and errors as for `list_actors`."""
-    del detail, raise_on_missing_output
-    return _select(address, NodeState, lambda: map(NodeState.of, _nodes(timeout)), filters, limit)
+) -> TaskState | None:
+    """Return the last attempt of a task; None when it is not known.
+
+    Args:
+        id: Of the task, in hexadecimal; or what the task returns.
+        address: As for `list_actors`.
+        timeout: How long the cluster may take, in seconds.
+    """
+    name = id.task_id().hex() if isinstance(id, ObjectRef) else id
+    found = listing(kinds.TASKS, source_of(address), [("task_id", "=", name)], MAX_LIMIT, timeout)
+    return max(found, key=lambda task: task.attempt_number, default=None)
 
 
-def list_jobs(
-    address: str | None = None,
-    filters: Sequence[Filter] | None = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: float = DEFAULT_TIMEOUT_S,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-) -> list[JobState]:
-    """Return the programs of the cluster; arguments and errors as for `list_actors`."""
-    del detail, raise_on_missing_output
-    return _select(address, JobState, lambda: map(JobState.of, _jobs(timeout)), filters, limit)
-
-
-def list_placement_groups(
-    address: str | None = None,
-    filters: Sequence[Filter] | None = None,
-    limit: int = DEFAULT_LIMIT,
-    timeout: float = DEFAULT_TIMEOUT_S,
-    detail: bool = False,
-    raise_on_missing_output: bool = True,
-) -> list[PlacementGroupState]:
-    """Return the placement groups of the cluster; arguments and errors as for `list_actors`."""
-    del detail, raise_on_missing_output
-    kind = PlacementGroupState
-    return _select(address, kind, lambda: map(kind.of, _groups(timeout)), filters, limit)
-
-
-def get_actor(id: str, address: str | None = None, timeout: float = DEFAULT_TIMEOUT_S) -> ActorState | None:  # noqa: A002
-    """Return an actor by its id in hexadecimal; None when the cluster does not know it."""
-    return _only(list_actors(address, [("actor_id", "=", id)], timeout=timeout))
-
-
-def get_node(id: str, address: str | None = None, timeout: float = DEFAULT_TIMEOUT_S) -> NodeState | None:  # noqa: A002
-    """Return a node by its id in hexadecimal; None when the cluster does not know it."""
-    return _only(list_nodes(address, [("node_id", "=", id)], timeout=timeout))
-
-
-def get_job(id: str, address: str | None = None, timeout: float = DEFAULT_TIMEOUT_S) -> JobState | None:  # noqa: A002
-    """Return a program by its id in hexadecimal; None when the cluster does not know it."""
-    return _only(list_jobs(address, [("job_id", "=", id)], timeout=timeout))
-
-
-def get_placement_group(
+def get_objects(
     id: str,  # noqa: A002  the name is part of the API to be compatible with
     address: str | None = None,
     timeout: float = DEFAULT_TIMEOUT_S,
-) -> PlacementGroupState | None:
-    """Return a placement group by its id in hexadecimal; None when the cluster does not know it."""
-    return _only(list_placement_groups(address, [("placement_group_id", "=", id)], timeout=timeout))
+) -> list[ObjectState]:
+    """Return what each process holds of an object, by the object's id in hexadecimal."""
+    return listing(kinds.OBJECTS, source_of(address), [("object_id", "=", id)], MAX_LIMIT, timeout)
+
+
+# ---- counting ----
 
 
 def summarize_actors(
@@ -119,89 +197,120 @@ def summarize_actors(
         ``{"cluster": {"summary": {class: {"class_name": ..., "state_counts": {state: number}}},
         "total_actors": number, "summary_by": "class"}}``
     """
-    del raise_on_missing_output
-    _check_address(address)
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for actor in map(ActorState.of, _actors(timeout)):
-        counts[actor.class_name][actor.state] += 1
+    actors = _all(kinds.ACTORS, address, timeout, raise_on_missing_output)
+    groups = _grouped(actors, "class_name")
+    summary = {name: {"class_name": name, "state_counts": _counts(group)} for name, group in groups}
+    return {"cluster": {"summary": summary, "total_actors": len(actors), "summary_by": "class"}}
+
+
+def summarize_tasks(
+    address: str | None = None, timeout: float = DEFAULT_TIMEOUT_S, raise_on_missing_output: bool = True
+) -> dict[str, Any]:
+    """Count the tasks of each function, and the calls of each method, by their states.
+
+    Returns:
+        ``{"cluster": {"summary": {name: {"func_or_class_name": ..., "type": ..., "state_counts": {state:
+        number}}}, "total_tasks": ..., "total_actor_tasks": ..., "total_actor_scheduled": ...,
+        "summary_by": "func_name"}}``
+    """
+    tasks = _all(kinds.TASKS, address, timeout, raise_on_missing_output)
+    types = Counter(task.type for task in tasks)
     summary = {
-        name: {"class_name": name, "state_counts": dict(states)} for name, states in sorted(counts.items())
+        name: {
+            "func_or_class_name": group[0].func_or_class_name,
+            "type": group[0].type,
+            "state_counts": _counts(group),
+        }
+        for name, group in _grouped(tasks, "name")
     }
-    total = sum(states.total() for states in counts.values())
-    return {"cluster": {"summary": summary, "total_actors": total, "summary_by": "class"}}
+    return {
+        "cluster": {
+            "summary": summary,
+            "total_tasks": types["NORMAL_TASK"],
+            "total_actor_tasks": types["ACTOR_TASK"],
+            "total_actor_scheduled": types["ACTOR_CREATION_TASK"],
+            "summary_by": "func_name",
+        }
+    }
 
 
-# ---- asking ----
+def summarize_objects(
+    address: str | None = None, timeout: float = DEFAULT_TIMEOUT_S, raise_on_missing_output: bool = True
+) -> dict[str, Any]:
+    """Count what processes hold of objects; sizes in MB (10**6 bytes).
+
+    Returns:
+        ``{"cluster": {"summary": {call site: {"total_objects": ..., "total_size_mb": ...,
+        "total_num_workers": ..., "total_num_nodes": ..., "task_state_counts": ...,
+        "task_attempt_number_counts": ...,
+        "ref_type_counts": ...}}, "total_objects": ..., "total_size_mb": ..., "callsite_enabled": False,
+        "summary_by": "callsite"}}``; there is one call site, "disabled".
+    """
+    objects = _all(kinds.OBJECTS, address, timeout, raise_on_missing_output)
+    summary = {
+        site: {
+            "total_objects": len(group),
+            "total_size_mb": _megabytes(group),
+            "total_num_workers": len({(one.node_id, one.pid) for one in group}),
+            "total_num_nodes": len({one.node_id for one in group}),
+            "task_state_counts": _counts(group, "task_status"),
+            "task_attempt_number_counts": _counts(group, "attempt_number"),
+            "ref_type_counts": _counts(group, "reference_type"),
+        }
+        for site, group in _grouped(objects, "call_site")
+    }
+    return {
+        "cluster": {
+            "summary": summary,
+            "total_objects": len(objects),
+            "total_size_mb": _megabytes(objects),
+            "callsite_enabled": False,
+            "summary_by": "callsite",
+        }
+    }
 
 
-def _ask(method: str, request: Message, reply: type[Reply], timeout_s: float) -> Reply:
-    return current.require().control.gcs(method, request, reply, timeout_s)
+def _all(kind: Kind[R], address: str | None, timeout_s: float, raise_on_missing_output: bool) -> list[R]:
+    found = listing(kind, source_of(address), (), MAX_LIMIT, timeout_s)
+    return _complete(found) if raise_on_missing_output else found
 
 
-def _actors(timeout_s: float) -> Iterable[gcs_pb2.Actor]:
-    request = gcs_pb2.ListActorsRequest(include_dead=True)
-    return _ask("ListActors", request, gcs_pb2.ListActorsReply, timeout_s).actors
+def _grouped(records: Iterable[R], name: str) -> list[tuple[str, list[R]]]:
+    groups: defaultdict[str, list[R]] = defaultdict(list)
+    for record in records:
+        groups[record[name]].append(record)
+    return sorted(groups.items())
 
 
-def _nodes(timeout_s: float) -> Iterable[gcs_pb2.Node]:
-    return _ask("ListNodes", gcs_pb2.ListNodesRequest(), gcs_pb2.ListNodesReply, timeout_s).nodes
+def _counts(records: Iterable[Record], name: str = "state") -> dict[str, int]:
+    return dict(Counter(str(record[name]) for record in records))
 
 
-def _jobs(timeout_s: float) -> Iterable[gcs_pb2.Job]:
-    return _ask("ListJobs", gcs_pb2.ListJobsRequest(), gcs_pb2.ListJobsReply, timeout_s).jobs
-
-
-def _groups(timeout_s: float) -> Iterable[gcs_pb2.PlacementGroup]:
-    request, reply = gcs_pb2.ListPlacementGroupsRequest(), gcs_pb2.ListPlacementGroupsReply
-    return _ask("ListPlacementGroups", request, reply, timeout_s).groups
+def _megabytes(objects: Iterable[ObjectState]) -> float:
+    return sum(one.object_size for one in objects) / 1e6
 
 
 # ---- choosing ----
 
 
-def _check_address(address: str | None) -> None:
-    if address not in (None, "auto"):
-        raise ValueError(
-            f"address must be None or 'auto', got {address!r}: call aktis.init(address=...) to look at "
-            "another cluster"
+def _complete(found: Listing[R]) -> Listing[R]:
+    if found.silent:
+        raise AktisError(
+            f"{', '.join(found.silent)} did not answer in time: they may be stopped, or in a long call that "
+            "keeps the GIL; ask again, or with raise_on_missing_output=False for what the others know"
         )
+    return found
 
 
-def _select(
-    address: str | None,
-    kind: type[R],
-    fetch: Callable[[], Iterable[R]],
-    filters: Sequence[Filter] | None,
-    limit: int,
-) -> list[R]:
-    _check_address(address)
-    _check_integer("limit", limit)
-    if not 1 <= limit <= MAX_LIMIT:
-        raise ValueError(f"limit must be 1 to {MAX_LIMIT}, got {limit}")
-    tests = [_test(kind, one) for one in filters or ()]
-    found = [record for record in fetch() if all(test(record) for test in tests)]
-    return found[:limit]
-
-
-def _check_integer(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
-
-
-def _test(kind: type[Record], condition: Filter) -> Callable[[Record], bool]:
+def _test(kind: Kind[Any], condition: Filter) -> Callable[[Record], bool]:
     if len(condition) != 3:
         raise ValueError(f'a filter is (name, "=" or "!=", value), got {condition!r}')
     name, operator, value = condition
     name = _ALIASES.get(name, name)
-    if name not in kind.names():
-        raise ValueError(
-            f"there is nothing called {name!r} to filter by; there are {', '.join(kind.names())}"
-        )
+    names = kind.record.names()
+    if name not in names:
+        raise ValueError(f"there is nothing called {name!r} to filter by; there are {', '.join(names)}")
     if operator not in ("=", "!="):
         raise ValueError(f'the operator of a filter is "=" or "!=", got {operator!r}')
     wanted = str(value).lower()
     return lambda record: (str(record[name]).lower() == wanted) == (operator == "=")
-
-
-def _only(found: list[R]) -> R | None:
-    return found[0] if found else None

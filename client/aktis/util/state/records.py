@@ -137,6 +137,7 @@ class JobState(Record):
     entrypoint: str
     namespace: str
     driver_pid: int
+    driver_node_id: str
     metadata: dict[str, str]
     start_time: int | None
     end_time: int | None
@@ -150,6 +151,7 @@ class JobState(Record):
             entrypoint=job.entrypoint,
             namespace=job.namespace,
             driver_pid=job.driver.pid,
+            driver_node_id=job.driver.node_id.hex(),
             metadata=dict(job.metadata),
             start_time=job.start_time_unix_ms or None,
             end_time=job.end_time_unix_ms or None,

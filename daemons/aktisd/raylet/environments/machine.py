@@ -15,6 +15,7 @@ from enum import Enum, auto
 from typing import Final
 
 from aktis._common.environments import Environment
+from aktis._proto import snapshot_pb2
 
 from aktisd.raylet.environments.cache import CacheBooks, keys_of
 from aktisd.raylet.history import History
@@ -61,6 +62,7 @@ class _Record:
     abandoned: bool = False
     """Because nobody wanted it any more."""
     used_at: float = 0.0
+    began_at: float = 0.0
     jobs: set[bytes] = field(default_factory=set)
     """Who asked for it: their drivers see what its set-up says."""
 
@@ -112,6 +114,21 @@ class Environments:
         record = self._records.get(name)
         return record.jobs if record is not None else set()
 
+    def describe(self) -> Iterator[snapshot_pb2.EnvironmentSnapshot]:
+        """Return what is known of each environment, for people."""
+        for record in self._records.values():
+            ended = record.state in (State.READY, State.FAILED)
+            environment = record.environment
+            yield snapshot_pb2.EnvironmentSnapshot(
+                hash=record.name,
+                description=environment.encode().decode() if environment is not None else "",
+                ready=record.state is State.READY,
+                failed=record.state is State.FAILED,
+                error=record.failure[:4096],
+                creation_time_ms=round((record.changed_at - record.began_at) * 1000) if ended else 0,
+                job_ids=sorted(record.jobs),
+            )
+
     def story(self, name: str) -> list[tuple[float, str]]:
         """Return what happened to an environment."""
         return self._history.story(name)
@@ -125,10 +142,11 @@ class Environments:
         record = self._records.get(name)
         if record is None:
             self._forget_one()
-            record = self._records[name] = _Record(name, now)
+            record = self._records[name] = _Record(name, now, began_at=now)
             self._outbox.append(FetchEnvironment(name))
         elif record.state is State.FAILED and now - record.changed_at >= FAILURE_KEPT_S:
             self._move(record, State.FETCHING, now)
+            record.began_at = now
             self._outbox.append(FetchEnvironment(name))
         record.jobs.add(job_id)
         record.used_at = now

@@ -1,0 +1,180 @@
+// What this process knows at one moment, for people who ask what the cluster does. Nothing is kept for it:
+// the tables that the work needs are looked through, with the mutex held for a few hundred entries at a time.
+#include <algorithm>
+
+#include "core/core.h"
+#include "core/proto_writer.h"
+
+namespace aktis::core {
+namespace {
+
+constexpr std::size_t kBucketsPerLook = 512;
+
+// TaskSnapshot.State in snapshot.proto.
+enum class Seen : std::uint8_t { kNot, kWaiting, kQueued, kPushed, kSuspended, kReceived, kRunning };
+
+Seen seen(const TaskRecord& task) {
+  switch (task.state) {
+    case TaskState::kWaiting:
+      return Seen::kWaiting;
+    case TaskState::kQueued:
+      return Seen::kQueued;
+    case TaskState::kPushed:
+      return Seen::kPushed;
+    case TaskState::kSuspended:
+      return Seen::kSuspended;
+    case TaskState::kFinished:
+      return Seen::kNot;
+  }
+  return Seen::kNot;
+}
+
+// Collects what there is room for and counts the rest.
+struct Collected {
+  std::vector<std::byte>& out;
+  std::size_t limit;
+  std::size_t count = 0;
+  std::uint64_t left_off = 0;
+
+  void add(int field, const std::vector<std::byte>& one) {
+    ++count;
+    put_bytes(out, field, one.data(), one.size());
+  }
+  bool has_room() {
+    if (count < limit) return true;
+    ++left_off;
+    return false;
+  }
+};
+
+constexpr int kTasks = 5, kObjects = 6, kLeftOff = 7;  // fields of ProcessSnapshot
+
+void put_state(std::vector<std::byte>& one, int field, Seen state) {
+  put_number(one, field, static_cast<std::uint64_t>(state));
+}
+
+std::vector<std::byte> encode(const TaskRecord& task, const JobId& job) {
+  std::vector<std::byte> one;
+  put_id(one, 1, task.id);
+  put_number(one, 2, task.attempt);
+  put_state(one, 3, seen(task));
+  put_id(one, 4, task.parent);
+  put_id(one, 5, task.actor);
+  put_text(one, 6, task.shape->name);
+  put_number(one, 7, task.shape->class_key);
+  if (task.state == TaskState::kPushed) put_id(one, 8, task.worker);
+  put_number(one, 9, static_cast<std::uint64_t>(task.submit_unix_ns));
+  put_id(one, 11, job);
+  return one;
+}
+
+std::vector<std::byte> encode(const IncomingTask& task, Seen state) {
+  std::vector<std::byte> one;
+  const TaskMessage& message = task.message;
+  put_id(one, 1, message.id);
+  put_number(one, 2, message.attempt);
+  put_state(one, 3, state);
+  put_id(one, 4, message.parent);
+  put_id(one, 5, message.actor);
+  put_text(one, 6, message.name);
+  if (state == Seen::kRunning) put_number(one, 10, static_cast<std::uint64_t>(task.start_unix_ns));
+  put_id(one, 11, message.job);
+  put_number(one, 12, message.kind == TaskKind::kActorCreation ? 1 : 0);
+  return one;
+}
+
+}  // namespace
+
+// Sees every entry, a few hundred at a time with the mutex held. A map that grows meanwhile has its entries
+// in other places: what was collected is forgotten and the look begins anew (`see` gets null), which doubling
+// makes rare.
+template <typename Map, typename See>
+void Core::look_through(const Map& map, std::vector<std::byte>& out, See see) {
+  const std::size_t begin = out.size();
+  std::size_t buckets = 0;
+  for (std::size_t bucket = 0, more = 1; more != 0;) {
+    Guard guard(mutex_);
+    if (map.bucket_count() != buckets) {
+      buckets = map.bucket_count();
+      bucket = 0;
+      out.resize(begin);
+      see(static_cast<const typename Map::value_type*>(nullptr));
+    }
+    const std::size_t end = std::min(buckets, bucket + kBucketsPerLook);
+    for (; bucket < end; ++bucket) {
+      for (auto entry = map.begin(bucket); entry != map.end(bucket); ++entry) see(&*entry);
+    }
+    more = buckets - bucket;
+  }
+}
+
+std::vector<std::byte> Core::snapshot(bool tasks, bool objects, std::size_t limit) {
+  std::vector<std::byte> out;
+  std::uint64_t left_off = 0;
+  if (tasks) {
+    {
+      Guard guard(mutex_);
+      Collected executed{out, limit};
+      const auto see = [&](const TaskHandle& task, Seen state) {
+        if (executed.has_room()) executed.add(kTasks, encode(*task, state));
+      };
+      if (creation_) see(creation_, Seen::kRunning);
+      for (const auto& [id, task] : running_) see(task, Seen::kRunning);
+      for (const auto& [id, task] : taken_) see(task, Seen::kReceived);
+      for (const auto& [name, group] : groups_) {
+        for (const TaskHandle& task : group.queue) see(task, Seen::kReceived);
+      }
+      left_off += executed.left_off;
+    }
+    Collected submitted{out, limit};
+    look_through(tasks_, out, [&](const auto* entry) {
+      if (entry == nullptr) {
+        submitted.count = submitted.left_off = 0;
+      } else if (seen(*entry->second) != Seen::kNot && submitted.has_room()) {
+        submitted.add(kTasks, encode(*entry->second, job_));
+      }
+    });
+    left_off += submitted.left_off;
+  }
+  if (objects) {
+    {
+      Guard guard(mutex_);
+      drain_drops();
+      settle_references();
+      unlock_and_flush(guard);
+    }
+    Collected held{out, limit};
+    look_through(objects_, out, [&](const auto* entry) {
+      if (entry == nullptr) {
+        held.count = held.left_off = 0;
+        return;
+      }
+      if (!held.has_room()) return;
+      const auto& [id, known] = *entry;
+      const ReferenceCounts counts = references_.counts(id);
+      const auto making = tasks_.find(id.task());
+      const TaskRecord* task = making == tasks_.end() ? nullptr : making->second.get();
+      std::vector<std::byte> one;
+      put_id(one, 1, id);
+      put_number(one, 2, known.value ? known.value->view().size() : known.size_bytes);
+      put_number(one, 3, known.exists() ? 1 : 0);
+      put_number(one, 4, known.owned ? 1 : 0);
+      put_number(one, 5, known.state == ObjectState::kMapped ? 1 : 0);
+      put_number(one, 6, counts.local);
+      put_number(one, 7, counts.task_uses);
+      put_number(one, 8, counts.containers);
+      put_number(one, 9, counts.pinned ? 1 : 0);
+      if (task != nullptr && !known.exists()) {
+        put_number(one, 11, task->attempt);
+        put_state(one, 12, seen(*task));
+      }
+      put_number(one, 13, counts.borrowers + counts.return_holds);
+      held.add(kObjects, one);
+    });
+    left_off += held.left_off;
+  }
+  put_number(out, kLeftOff, left_off);
+  return out;
+}
+
+}  // namespace aktis::core
