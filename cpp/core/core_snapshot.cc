@@ -108,71 +108,84 @@ void Core::look_through(const Map& map, std::vector<std::byte>& out, See see) {
   }
 }
 
+std::uint64_t Core::snapshot_tasks(std::vector<std::byte>& out, std::size_t limit) {
+  Collected executed{out, limit};
+  {
+    Guard guard(mutex_);
+    const auto see = [&](const TaskHandle& task, Seen state) {
+      if (executed.has_room()) executed.add(kTasks, encode(*task, state));
+    };
+    if (creation_) see(creation_, Seen::kRunning);
+    for (const auto& [id, task] : running_) see(task, Seen::kRunning);
+    for (const auto& [id, task] : taken_) see(task, Seen::kReceived);
+    for (const auto& [name, group] : groups_) {
+      for (const TaskHandle& task : group.queue) see(task, Seen::kReceived);
+    }
+  }
+  Collected submitted{out, limit};
+  look_through(tasks_, out, [&](const auto* entry) {
+    if (entry == nullptr) {
+      submitted.count = submitted.left_off = 0;
+    } else if (seen(*entry->second) != Seen::kNot && submitted.has_room()) {
+      submitted.add(kTasks, encode(*entry->second, job_));
+    }
+  });
+  return executed.left_off + submitted.left_off;
+}
+
+std::vector<std::byte> Core::encode_object(const ObjectId& id, const ObjectEntry& known) const {
+  const ReferenceCounts counts = references_.counts(id);
+  std::vector<std::byte> one;
+  put_id(one, 1, id);
+  put_number(one, 2, known.value ? known.value->view().size() : known.size_bytes);
+  put_number(one, 3, known.exists() ? 1 : 0);
+  put_number(one, 4, known.owned ? 1 : 0);
+  put_number(one, 5, known.state == ObjectState::kMapped ? 1 : 0);
+  put_number(one, 6, counts.local);
+  put_number(one, 7, counts.task_uses);
+  put_number(one, 8, counts.containers);
+  put_number(one, 9, counts.pinned ? 1 : 0);
+  if (const auto task = tasks_.find(id.task()); task != tasks_.end() && !known.exists()) {
+    put_number(one, 11, task->second->attempt);
+    put_state(one, 12, seen(*task->second));
+  }
+  put_number(one, 13, counts.borrowers + counts.return_holds);
+  return one;
+}
+
+std::uint64_t Core::snapshot_objects(std::vector<std::byte>& out, std::size_t limit) {
+  {
+    Guard guard(mutex_);
+    drain_drops();
+    settle_references();
+    unlock_and_flush(guard);
+  }
+  Collected held{out, limit};
+  look_through(objects_, out, [&](const auto* entry) {
+    if (entry == nullptr) {
+      held.count = held.left_off = 0;
+    } else if (held.has_room()) {
+      held.add(kObjects, encode_object(entry->first, entry->second));
+    }
+  });
+  if (!plasma_) return held.left_off;
+  // What nobody refers to any more, but somebody still reads.
+  for (const auto& [id, size_bytes] : plasma_->in_use(limit)) {
+    Guard guard(mutex_);
+    if (objects_.count(id) != 0 || !held.has_room()) continue;
+    ObjectEntry read;
+    read.state = ObjectState::kMapped;
+    read.size_bytes = size_bytes;
+    held.add(kObjects, encode_object(id, read));
+  }
+  return held.left_off;
+}
+
 std::vector<std::byte> Core::snapshot(bool tasks, bool objects, std::size_t limit) {
   std::vector<std::byte> out;
   std::uint64_t left_off = 0;
-  if (tasks) {
-    {
-      Guard guard(mutex_);
-      Collected executed{out, limit};
-      const auto see = [&](const TaskHandle& task, Seen state) {
-        if (executed.has_room()) executed.add(kTasks, encode(*task, state));
-      };
-      if (creation_) see(creation_, Seen::kRunning);
-      for (const auto& [id, task] : running_) see(task, Seen::kRunning);
-      for (const auto& [id, task] : taken_) see(task, Seen::kReceived);
-      for (const auto& [name, group] : groups_) {
-        for (const TaskHandle& task : group.queue) see(task, Seen::kReceived);
-      }
-      left_off += executed.left_off;
-    }
-    Collected submitted{out, limit};
-    look_through(tasks_, out, [&](const auto* entry) {
-      if (entry == nullptr) {
-        submitted.count = submitted.left_off = 0;
-      } else if (seen(*entry->second) != Seen::kNot && submitted.has_room()) {
-        submitted.add(kTasks, encode(*entry->second, job_));
-      }
-    });
-    left_off += submitted.left_off;
-  }
-  if (objects) {
-    {
-      Guard guard(mutex_);
-      drain_drops();
-      settle_references();
-      unlock_and_flush(guard);
-    }
-    Collected held{out, limit};
-    look_through(objects_, out, [&](const auto* entry) {
-      if (entry == nullptr) {
-        held.count = held.left_off = 0;
-        return;
-      }
-      if (!held.has_room()) return;
-      const auto& [id, known] = *entry;
-      const ReferenceCounts counts = references_.counts(id);
-      const auto making = tasks_.find(id.task());
-      const TaskRecord* task = making == tasks_.end() ? nullptr : making->second.get();
-      std::vector<std::byte> one;
-      put_id(one, 1, id);
-      put_number(one, 2, known.value ? known.value->view().size() : known.size_bytes);
-      put_number(one, 3, known.exists() ? 1 : 0);
-      put_number(one, 4, known.owned ? 1 : 0);
-      put_number(one, 5, known.state == ObjectState::kMapped ? 1 : 0);
-      put_number(one, 6, counts.local);
-      put_number(one, 7, counts.task_uses);
-      put_number(one, 8, counts.containers);
-      put_number(one, 9, counts.pinned ? 1 : 0);
-      if (task != nullptr && !known.exists()) {
-        put_number(one, 11, task->attempt);
-        put_state(one, 12, seen(*task));
-      }
-      put_number(one, 13, counts.borrowers + counts.return_holds);
-      held.add(kObjects, one);
-    });
-    left_off += held.left_off;
-  }
+  if (tasks) left_off += snapshot_tasks(out, limit);
+  if (objects) left_off += snapshot_objects(out, limit);
   put_number(out, kLeftOff, left_off);
   return out;
 }

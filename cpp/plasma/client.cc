@@ -23,10 +23,7 @@ constexpr unsigned kMaxCopyThreads = 4;
 constexpr std::size_t kMaxFds = 4;
 
 wire::FrameHeader header_of(PlasmaFrame type, std::uint64_t correlation = 0) {
-  wire::FrameHeader header;
-  header.type = static_cast<std::uint16_t>(type);
-  header.correlation = correlation;
-  return header;
+  return {.type = static_cast<std::uint16_t>(type), .correlation = correlation};
 }
 
 std::uint32_t milliseconds_until(wire::TimePoint deadline) {
@@ -578,15 +575,18 @@ std::shared_ptr<const void> Client::mapping() const {
 
 void Client::copy(std::span<std::byte> to, std::span<const std::byte> from) const {
   if (to.size() != from.size()) throw std::invalid_argument("copy between ranges of different sizes");
-  std::shared_ptr<ClientMapping> mapping;
-  {
-    std::lock_guard lock(impl_->mutex);
-    mapping = impl_->mapping;
-    if (!mapping && !impl_->was_connected) throw std::logic_error("copy before the store is connected");
-  }
+  std::unique_lock lock(impl_->mutex);
+  const std::shared_ptr<ClientMapping> mapping = impl_->mapping;
+  if (!mapping && !impl_->was_connected) throw std::logic_error("copy before the store is connected");
+  lock.unlock();
   if (!mapping) return stream_copy(to, from);  // closed meanwhile
   const bool large = to.size() >= impl_->config.copy_threads_min_bytes;
   mapping->copy(to, from, large ? impl_->config.max_copy_threads : 1);
+}
+
+std::vector<std::pair<ObjectId, std::uint64_t>> Client::in_use(std::size_t limit) const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->objects.in_use(limit);
 }
 
 Client::Statistics Client::statistics() const {

@@ -156,6 +156,8 @@ class Client {
     std::uint64_t slab_creates = 0, round_trip_creates = 0, mapped_objects = 0, pinned_bytes = 0;
   };
   Statistics statistics() const;
+  // Objects that somebody in this process has pinned, with their sizes; at most `limit`.
+  std::vector<std::pair<ObjectId, std::uint64_t>> in_use(std::size_t limit) const;
 
  private:
   std::shared_ptr<Impl> impl_;  // shared with the connection and timers

@@ -195,6 +195,15 @@ std::optional<wire::TimePoint> ClientObjects::next_idle_deadline() const {
   return idle_.front()->idle_since + limits_.lifetime;
 }
 
+std::vector<std::pair<ObjectId, std::uint64_t>> ClientObjects::in_use(std::size_t limit) const {
+  std::vector<std::pair<ObjectId, std::uint64_t>> found;
+  for (const auto& [id, object] : objects_) {
+    if (found.size() == limit) break;
+    if (object.users > 0) found.emplace_back(id, object.size_bytes);
+  }
+  return found;
+}
+
 void ClientObjects::hold(ClientObject& object, std::uint32_t users) {
   object.state = State::kHeld;
   object.users = users;

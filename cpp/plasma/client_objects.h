@@ -103,6 +103,7 @@ class ClientObjects {
   std::optional<wire::TimePoint> next_idle_deadline() const;
 
   std::uint64_t held() const { return held_; }
+  std::vector<std::pair<ObjectId, std::uint64_t>> in_use(std::size_t limit) const;
   std::uint64_t held_bytes() const { return held_bytes_; }
 
  private:

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import aktis
 import numpy as np
 import pytest
+from aktis._proto import snapshot_pb2
+from aktis._runtime import current
 from aktis.exceptions import AktisError
 from aktis.util import state
 
@@ -77,7 +80,7 @@ def test_tasks_that_have_not_ended(board: Any) -> None:
     assert (task.state, task.type, task.attempt_number) == ("RUNNING", "NORMAL_TASK", 0)
     assert task.task_id == running.task_id().hex()
     assert (task.job_id, task.node_id) == (context.get_job_id(), context.get_node_id())
-    assert task.actor_id is task.error_type is task.end_time_ms is None
+    assert (task.actor_id, task.error_type, task.end_time_ms) == (None, None, None)
     assert task.required_resources == {"CPU": 1.0}
     assert task.start_time_ms is not None
     assert (task.creation_time_ms or 0) <= task.start_time_ms
@@ -184,6 +187,13 @@ def test_objects_by_what_holds_them(board: Any) -> None:
     del inner
     (captured,) = state.get_objects(inner_id)
     assert captured.reference_type == "CAPTURED_IN_OBJECT"
+    read_only = aktis.put(np.ones(1_000_000, dtype=np.uint8))
+    read_only_id, array = read_only.hex(), aktis.get(read_only)
+    del read_only
+    (pinned,) = state.get_objects(read_only_id)
+    assert (pinned.reference_type, pinned.object_size) == ("PINNED_IN_MEMORY", size_bytes)
+    del array
+    assert state.get_objects(read_only_id) == []
     used = wait_for.remote(board, "objects")
     uses = pass_on.remote(used)
     (pending,) = [one for one in state.get_objects(used.hex()) if one.type == "DRIVER"]
@@ -226,6 +236,10 @@ def test_logs_of_a_process(tmp_path: Any) -> None:
     assert "".join(state.get_log(task_id=call.task_id().hex())) == "first\nsecond\n"
     assert "".join(state.get_log(filename=worker.stderr_file, suffix="err")) == ""
     (tmp_path / "outside").write_text("not for you")
+    with pytest.raises(AktisError, match="not connected"):
+        state.list_logs(node_id="ff" * 16)
+    with pytest.raises(ValueError, match="hexadecimal"):
+        state.list_logs(node_id="here")
     for filename in (str(tmp_path / "outside"), "../token", "nothing.log"):
         with pytest.raises(ValueError, match="no log file"):
             next(iter(state.get_log(filename=filename)))
@@ -265,3 +279,26 @@ def test_the_driver_is_on_a_node() -> None:
     assert driver.pid == os.getpid()
     with pytest.raises(ValueError, match="a driver"):
         next(iter(state.get_log(pid=os.getpid())))
+
+
+def test_a_snapshot_is_whole_while_tasks_are_submitted() -> None:
+    core = current.require().core
+    queued = pass_on.options(name="many", num_cpus=1000)
+    first = [queued.remote(number) for number in range(100)]
+    expected = {ref.task_id().binary() for ref in first}
+    more: list[Any] = []
+    submitting = threading.Thread(
+        target=lambda: more.extend(queued.remote(number) for number in range(4_000))
+    )
+    submitting.start()
+    while submitting.is_alive():
+        snapshot = snapshot_pb2.ProcessSnapshot.FromString(core.snapshot(True, False, 10_000))
+        seen = [task.task_id for task in snapshot.tasks]
+        assert len(set(seen)) == len(seen)
+        assert expected <= set(seen)
+    submitting.join()
+    listed = state.list_tasks(filters=[("name", "=", "many")], limit=1)
+    assert (len(listed), listed.left_off) == (1, 4_099)
+    for ref in first + more:
+        aktis.cancel(ref)
+    aktis.wait(first + more, num_returns=len(first + more))

@@ -42,7 +42,7 @@ def command(
         columns = chosen.record.names() if detail else chosen.columns
         print_table(columns, [[cell(record[name]) for name in columns] for record in found])
     if found.left_off:
-        click.echo(f"aktis: {found.left_off} or more are left out: use --limit and --filter", err=True)
+        click.echo(f"aktis: {found.left_off} more are left out: use --limit and --filter", err=True)
     if found.silent:
         click.echo(f"aktis: no answer in time from {', '.join(found.silent)}", err=True)
 

@@ -32,3 +32,5 @@ def command(kind: str, address: str | None, timeout_s: float, as_json: bool) -> 
     first, fields = _COLUMNS[kind]
     rows = [[name, *(cell(one[field]) for field in fields)] for name, one in cluster["summary"].items()]
     print_table((first, *fields), rows)
+    if "left_off" in cluster:
+        click.echo(f"aktis: {cluster['left_off']} are not counted: there are too many to tell of", err=True)

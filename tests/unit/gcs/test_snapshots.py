@@ -25,10 +25,9 @@ class Gcs:
         self.replies: list[snapshot_pb2.TakeSnapshotReply] = []
         self.snapshots = Snapshots(self.streams, lambda delay_s, do: self.deadlines.append((delay_s, do)))
 
-    def take(self, node_id: bytes = b"", **what: int) -> None:
-        request = snapshot_pb2.TakeSnapshotRequest(
-            what=snapshot_pb2.TakeSnapshot(tasks=True, **what), node_id=node_id
-        )
+    def take(self, node_id: bytes = b"", limit: int = 0, timeout_ms: int = 0) -> None:
+        what = snapshot_pb2.TakeSnapshot(tasks=True, limit=limit, timeout_ms=timeout_ms)
+        request = snapshot_pb2.TakeSnapshotRequest(what=what, node_id=node_id)
         self.snapshots.take(request, self.replies.append)
 
     def answer(self, node_id: bytes) -> None:

@@ -26,7 +26,8 @@ class Listing(list[R]):
     """Records, and what is missing beside them."""
 
     left_off: int = 0
-    """How many more there are, beyond `limit` or beyond what their sources keep or send; at least."""
+    """How many more there are beyond `limit`, and how many nobody has sent, which may or may not pass the
+    filters."""
     silent: Sequence[str] = ()
     """Who has not answered in time, when that was not to raise."""
 
@@ -200,7 +201,7 @@ def summarize_actors(
     actors = _all(kinds.ACTORS, address, timeout, raise_on_missing_output)
     groups = _grouped(actors, "class_name")
     summary = {name: {"class_name": name, "state_counts": _counts(group)} for name, group in groups}
-    return {"cluster": {"summary": summary, "total_actors": len(actors), "summary_by": "class"}}
+    return _cluster(actors, summary=summary, total_actors=len(actors), summary_by="class")
 
 
 def summarize_tasks(
@@ -211,7 +212,8 @@ def summarize_tasks(
     Returns:
         ``{"cluster": {"summary": {name: {"func_or_class_name": ..., "type": ..., "state_counts": {state:
         number}}}, "total_tasks": ..., "total_actor_tasks": ..., "total_actor_scheduled": ...,
-        "summary_by": "func_name"}}``
+        "summary_by": "func_name"}}``; with ``"left_off": number`` when there are more than the
+        10 000 that each process and the GCS tell of
     """
     tasks = _all(kinds.TASKS, address, timeout, raise_on_missing_output)
     types = Counter(task.type for task in tasks)
@@ -223,15 +225,14 @@ def summarize_tasks(
         }
         for name, group in _grouped(tasks, "name")
     }
-    return {
-        "cluster": {
-            "summary": summary,
-            "total_tasks": types["NORMAL_TASK"],
-            "total_actor_tasks": types["ACTOR_TASK"],
-            "total_actor_scheduled": types["ACTOR_CREATION_TASK"],
-            "summary_by": "func_name",
-        }
-    }
+    return _cluster(
+        tasks,
+        summary=summary,
+        total_tasks=types["NORMAL_TASK"],
+        total_actor_tasks=types["ACTOR_TASK"],
+        total_actor_scheduled=types["ACTOR_CREATION_TASK"],
+        summary_by="func_name",
+    )
 
 
 def summarize_objects(
@@ -259,20 +260,25 @@ def summarize_objects(
         }
         for site, group in _grouped(objects, "call_site")
     }
-    return {
-        "cluster": {
-            "summary": summary,
-            "total_objects": len(objects),
-            "total_size_mb": _megabytes(objects),
-            "callsite_enabled": False,
-            "summary_by": "callsite",
-        }
-    }
+    return _cluster(
+        objects,
+        summary=summary,
+        total_objects=len(objects),
+        total_size_mb=_megabytes(objects),
+        callsite_enabled=False,
+        summary_by="callsite",
+    )
 
 
-def _all(kind: Kind[R], address: str | None, timeout_s: float, raise_on_missing_output: bool) -> list[R]:
-    found = listing(kind, source_of(address), (), MAX_LIMIT, timeout_s)
-    return _complete(found) if raise_on_missing_output else found
+def _all(kind: Kind[R], address: str | None, timeout_s: float, raise_on_missing_output: bool) -> Listing[R]:
+    found = kind.fetch(Question(source_of(address), timeout_s))
+    result = Listing(found.records)
+    result.left_off, result.silent = found.left_off, found.silent
+    return _complete(result) if raise_on_missing_output else result
+
+
+def _cluster(found: Listing[Any], **counted: Any) -> dict[str, Any]:
+    return {"cluster": {**counted, **({"left_off": found.left_off} if found.left_off else {})}}
 
 
 def _grouped(records: Iterable[R], name: str) -> list[tuple[str, list[R]]]:

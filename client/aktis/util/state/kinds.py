@@ -25,7 +25,7 @@ class Question:
     limit: int = MAX_LIMIT
     """How many records each source may send."""
     equal: Mapping[str, str] = field(default_factory=dict)
-    """What fields must equal, for sources that can choose."""
+    """What fields must equal, for a source that can choose."""
 
 
 @dataclass
@@ -83,12 +83,15 @@ def _groups(question: Question) -> Found[PlacementGroupState]:
 
 
 def take(
-    question: Question, what: snapshot_pb2.TakeSnapshot
+    question: Question, what: snapshot_pb2.TakeSnapshot, node_id: str = ""
 ) -> tuple[list[snapshot_pb2.NodeSnapshot], list[str]]:
-    """Have the cluster take a snapshot; return what each node says, and who has not answered in time."""
+    """Have the cluster, or one node, take a snapshot.
+
+    Returns:
+        What each node says, and who has not answered in time.
+    """
     what.limit, what.timeout_ms = question.limit, int(question.timeout_s * 1000 * _ROUND_SHARE)
-    node_id = bytes.fromhex(_hex(question.equal.get("node_id", "")))
-    request = snapshot_pb2.TakeSnapshotRequest(what=what, node_id=node_id)
+    request = snapshot_pb2.TakeSnapshotRequest(what=what, node_id=bytes.fromhex(node_id))
     reply = question.ask("TakeSnapshot", request, snapshot_pb2.TakeSnapshotReply, question.timeout_s)
     return list(reply.nodes), [*reply.silent, *(one for node in reply.nodes for one in node.silent)]
 
@@ -99,8 +102,7 @@ def _left_off(nodes: Iterable[snapshot_pb2.NodeSnapshot]) -> int:
 
 def _tasks(question: Question) -> Found[TaskState]:
     # First who runs, then what has ended: what ends in between is in both, and nothing in neither.
-    everywhere = Question(question.ask, question.timeout_s, question.limit)
-    nodes, silent = take(everywhere, snapshot_pb2.TakeSnapshot(tasks=True))
+    nodes, silent = take(question, snapshot_pb2.TakeSnapshot(tasks=True))
     request = gcs_pb2.ListTaskEventsRequest(
         limit=question.limit,
         task_id=bytes.fromhex(_hex(question.equal.get("task_id", ""))),

@@ -147,6 +147,8 @@ def _worker(
 
 def _node(source: Source, node_id: str | None, node_ip: str | None, timeout_s: float) -> str:
     if node_id is not None:
+        if re.fullmatch(r"([0-9a-f]{2})+", node_id) is None:
+            raise ValueError(f"node_id must be hexadecimal, got {node_id!r}")
         return node_id
     nodes = listing(kinds.NODES, source, [("state", "=", "ALIVE")], MAX_LIMIT, timeout_s)
     found = [node for node in nodes if node_ip in (None, node.node_ip)]
@@ -161,7 +163,7 @@ def _node(source: Source, node_id: str | None, node_ip: str | None, timeout_s: f
 def _ask(
     source: Source, node_id: str, what: snapshot_pb2.TakeSnapshot, timeout_s: float
 ) -> snapshot_pb2.NodeSnapshot:
-    nodes, silent = take(Question(source, timeout_s, equal={"node_id": node_id}), what)
+    nodes, silent = take(Question(source, timeout_s), what, node_id)
     if len(nodes) != 1 or silent:
         raise AktisError(
             f"{', '.join(silent) or 'the node'} did not answer: see list_nodes() for what became of it"
