@@ -89,7 +89,17 @@ def test_owner_and_executor_both_saw_the_end() -> None:
     for order in (seen, seen[::-1]):
         (task,) = merge_tasks([], order)
         assert (task.worker_pid, task.error_type) == (2, "TASK_EXECUTION_EXCEPTION")
-        assert task.error_message == "ValueError: no"
+        assert (task.error_message, task.creation_time_ms) == ("ValueError: no", 6)
+
+
+def test_a_result_that_was_lost_with_its_worker() -> None:
+    seen = [
+        event(Event.FINISHED, worker_id=EXECUTOR, pid=2),
+        event(Event.FAILED, by_owner=True, worker_id=OWNER, pid=1, error="WorkerCrashedError: no"),
+    ]
+    for order in (seen, seen[::-1]):
+        (task,) = merge_tasks([], order)
+        assert (task.state, task.error_type, task.worker_pid) == ("FAILED", "WORKER_DIED", 2)
 
 
 def test_cancelled_and_constructed_and_spans() -> None:

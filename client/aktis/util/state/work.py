@@ -88,7 +88,7 @@ def merge_tasks(nodes: Iterable[snapshot_pb2.NodeSnapshot], ended: Iterable[_E])
     # Whoever is nearer to the task has the last word: its owner, its executor, its end.
     for task, process, node in sorted(unfinished, key=lambda found: found[0].state):
         one = facts.setdefault((task.task_id, task.attempt), {})
-        one.update(_common(task, task.attempt, task.is_creation), state=TASK_STATES[task.state])
+        one.update(_common(task, task.attempt, task.is_creation), state=TASK_STATES.get(task.state, "NIL"))
         _learn(one, required_resources=_needs(task, process), creation_time_ms=_ms(task.submit_unix_ns))
         if task.state in (_S.RECEIVED, _S.RUNNING):
             _learn(one, node_id=node.node_id.hex(), worker_id=process.worker_id.hex(), worker_pid=process.pid)
@@ -97,13 +97,15 @@ def merge_tasks(nodes: Iterable[snapshot_pb2.NodeSnapshot], ended: Iterable[_E])
         _learn(one, start_time_ms=_ms(task.start_unix_ns))
     events = [event for event in ended if event.state in (_E.FINISHED, _E.FAILED, _E.CANCELLED)]
     over = set()
-    for event in sorted(events, key=lambda event: not event.by_owner):
+    # What the owner says counts, because callers see that; but an exception is only a value to it.
+    for event in sorted(events, key=lambda event: event.by_owner):
         key = event.task_id, event.attempt
-        over.add(key)
         one = facts.setdefault(key, {})
-        one.update(
-            _common(event, event.attempt, event.is_creation), **_ended(event, one.get("error_message"))
-        )
+        if key in over and not event.error and event.state == _E.FAILED:
+            one["creation_time_ms"] = _ms(event.start_unix_ns)
+        else:
+            one.update(_common(event, event.attempt, event.is_creation), **_ended(event))
+        over.add(key)
     records = {key: TaskState(**{**_NOTHING, **one}) for key, one in facts.items()}
     running = [record for key, record in records.items() if key not in over]
     finished = [record for key, record in records.items() if key in over]
@@ -127,13 +129,12 @@ def _common(task: Any, attempt: int, is_creation: bool) -> dict[str, Any]:
     }
 
 
-def _ended(event: _E, known_error: str | None) -> dict[str, Any]:
+def _ended(event: _E) -> dict[str, Any]:
     failed = event.state != _E.FINISHED
-    error = (event.error or known_error) if failed else None
     told = {
         "state": "FAILED" if failed else "FINISHED",
         "error_type": _error_type(event) if failed else None,
-        "error_message": error,
+        "error_message": event.error or None,
         "end_time_ms": _ms(event.end_unix_ns),
     }
     if event.by_owner:
