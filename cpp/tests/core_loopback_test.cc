@@ -260,6 +260,29 @@ TEST_F(LoopbackTest, CallsOfSeveralCallersReachAnActorInOrder) {
   }
 }
 
+TEST_F(LoopbackTest, ASnapshotHasWhatHasNotEndedAndCountsTheRest) {
+  const ActorId actor = ActorId::random();  // it is never there
+  auto caller = process(wire::Role::kDriver);
+  const auto empty = caller->core().snapshot(true, true, 10);
+  EXPECT_EQ(empty.size(), 0u);
+  std::vector<ObjectId> results;
+  for (int i = 0; i < 5; ++i)
+    results.push_back(caller->submit({.function = "echo", .args = "x", .actor = actor}));
+  const auto all = caller->core().snapshot(true, false, 10);
+  const auto some = caller->core().snapshot(true, false, 2);
+  EXPECT_LT(some.size(), all.size() / 2);
+  // left_off = 3: the last field, a varint.
+  ASSERT_GE(some.size(), 2u);
+  EXPECT_EQ(some[some.size() - 2], std::byte{7 << 3});
+  EXPECT_EQ(some.back(), std::byte{3});
+  EXPECT_GT(caller->core().snapshot(false, true, 10).size(), 5u * sizeof(ObjectId));
+  caller->core().actor_fail(actor, bytes_of("dead"), "Dead: it never was");
+  EXPECT_EQ(caller->core().snapshot(true, false, 10).size(), 0u);
+  for (const ObjectId& id : results) EXPECT_EQ(caller->get_and_drop(id), "error: dead");
+  EXPECT_EQ(caller->core().snapshot(true, true, 10).size(), 0u);
+  expect_empty(*caller);
+}
+
 TEST_F(LoopbackTest, AnEventLoopTakesCallsFromTheDescriptor) {
   const ActorId actor = ActorId::random();
   auto home = process();

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "plasma/client_objects.h"
 #include "tests/plasma_engine_harness.h"
 
@@ -59,6 +61,20 @@ class ClientObjectsTest : public ::testing::Test {
   wire::TimePoint now = wire::TimePoint{} + std::chrono::hours(1);
   const ObjectId id = numbered_object(1);
 };
+
+TEST_F(ClientObjectsTest, WhatSomebodyReadsIsTold) {
+  for (const std::uint32_t number : {1u, 2u, 3u}) {
+    objects.ask(numbered_object(number), ops);
+    EXPECT_EQ(ready(number, number * 1000), Outcome::kDeliver);
+  }
+  objects.unpin(numbered_object(2), now, ops);
+  auto found = objects.in_use(10);
+  std::ranges::sort(found);
+  const std::vector<std::pair<ObjectId, std::uint64_t>> expected = {{numbered_object(1), 100},
+                                                                    {numbered_object(3), 100}};
+  EXPECT_EQ(found, expected);
+  EXPECT_EQ(objects.in_use(1).size(), 1u);
+}
 
 TEST_F(ClientObjectsTest, AskedOnceAnsweredOnce) {
   EXPECT_FALSE(objects.ask(id, ops));
