@@ -9,6 +9,7 @@ namespace aktis::core {
 namespace {
 
 constexpr std::size_t kBucketsPerLook = 512;
+constexpr std::size_t kMaxBytes = 16u << 20;  // names can be long
 
 // TaskSnapshot.State in snapshot.proto.
 enum class Seen : std::uint8_t { kNot, kWaiting, kQueued, kPushed, kSuspended, kReceived, kRunning };
@@ -41,7 +42,7 @@ struct Collected {
     put_bytes(out, field, one.data(), one.size());
   }
   bool has_room() {
-    if (count < limit) return true;
+    if (count < limit && out.size() < kMaxBytes) return true;
     ++left_off;
     return false;
   }

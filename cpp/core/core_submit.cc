@@ -222,6 +222,10 @@ void Core::set_suspended(TaskRecord& task, const std::string& reason) {
                 .third = task.actor.is_nil() ? std::string{} : task.actor.binary(),
                 .text = reason,
                 .number = task.retries_left});
+  // When it is given up the error says more; else this is all that is ever told of the attempt.
+  if (task.retries_left == 0) return;
+  const char* error = task.actor.is_nil() ? "WorkerCrashedError: " : "ActorUnavailableError: ";
+  task_events_record(task, TaskEvents::kFailed, error + reason);
 }
 
 // ---- results ----

@@ -35,6 +35,16 @@ inline void put_text(std::vector<std::byte>& out, int field, std::string_view te
   put_bytes(out, field, text.data(), text.size());
 }
 
+// At most so many bytes of a text, and no part of a character: a reader refuses a message with text that is
+// not UTF-8.
+inline void put_text(std::vector<std::byte>& out, int field, std::string_view text, std::size_t max_bytes) {
+  if (text.size() > max_bytes) {
+    while (max_bytes > 0 && (static_cast<unsigned char>(text[max_bytes]) & 0xc0) == 0x80) --max_bytes;
+    text = text.substr(0, max_bytes);
+  }
+  put_text(out, field, text);
+}
+
 template <typename Id>
 void put_id(std::vector<std::byte>& out, int field, const Id& id) {
   if (!id.is_nil()) put_bytes(out, field, id.data, Id::kBytes);

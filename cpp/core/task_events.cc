@@ -42,7 +42,7 @@ bool TaskEvents::record(const TaskEvent& event, std::int64_t now_unix_ns) {
   put_number(one, 9, static_cast<std::uint64_t>(event.start_unix_ns));
   put_number(one, 10, static_cast<std::uint64_t>(event.end_unix_ns));
   put_number(one, 11, event.attempt);
-  put_text(one, 12, event.error.substr(0, kMaxErrorBytes));
+  put_text(one, 12, event.error, kMaxErrorBytes);
   put_number(one, 13, pid_);
   put_number(one, 14, event.is_creation ? 1 : 0);
   put_number(one, 15, event.by_owner ? 1 : 0);

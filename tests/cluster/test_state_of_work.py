@@ -136,6 +136,55 @@ def test_tasks_that_have_failed() -> None:
     assert f"process {dead.pid}" in str(died.error_message)
 
 
+@pytest.mark.parametrize("begin", [".", "..", "...", "...."])
+def test_a_long_message_is_cut_between_characters(begin: str) -> None:
+    with pytest.raises(ValueError, match="SNAKE"):
+        aktis.get(fail.options(name=f"long{begin}").remote(begin + "\N{SNAKE}" * 1_000 + "SNAKE"))
+    task = only(f"long{begin}")
+    assert str(task.error_message).startswith(f"ValueError: {begin}\N{SNAKE}")
+    assert 1_000 < len(str(task.error_message).encode()) <= 1_024
+    assert task.worker_pid is not None
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("\ud800"), r"ValueError: \ud800"),
+        (UnspeakableError(), "UnspeakableError: (its message cannot be had: LookupError)"),
+    ],
+)
+def test_a_message_that_is_no_text_ends_no_worker(error: Exception, message: str) -> None:
+    @aktis.remote(num_cpus=0, max_retries=0)
+    def hurt() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        aktis.get(hurt.options(name=message[:12]).remote())
+    assert only(message[:12]).error_message == message
+
+
+def test_every_attempt_is_a_record(board: Any) -> None:
+    @aktis.remote(num_cpus=0, max_retries=2)
+    def die_once(board: Any) -> str:
+        if "die_once has died" in aktis.get(board.all.remote()):
+            return "lives"
+        aktis.get(board.say.remote("die_once has died"))
+        os._exit(4)
+
+    ref = die_once.options(name="dies once").remote(board)
+    assert aktis.get(ref) == "lives"
+    attempts = state.list_tasks(filters=[("name", "=", "dies once")])
+    first, last = sorted(attempts, key=lambda task: task.attempt_number)
+    assert (first.attempt_number, first.state, first.error_type) == (0, "FAILED", "WORKER_DIED")
+    assert (last.attempt_number, last.state, last.error_type) == (1, "FINISHED", None)
+    assert state.get_task(ref) == last
+
+
 def test_calls_of_an_actor_that_is_dead() -> None:
     speaker = Speaker.remote()
     with pytest.raises(KeyError):

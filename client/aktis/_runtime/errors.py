@@ -17,6 +17,7 @@ from aktis._runtime.pickling import dumps
 from aktis.exceptions import AktisError, TaskError
 
 _MAX_CAUSES: Final = 8
+_MAX_EVENT_CHARACTERS: Final = 1024
 _MAX_TRACEBACK_CHARACTERS: Final = 64 * 1024
 _dual_classes: "WeakKeyDictionary[type, type[TaskError]]" = WeakKeyDictionary()
 
@@ -30,8 +31,13 @@ def encode_error(error: BaseException) -> bytes:
 
 
 def error_text(error: BaseException) -> str:
-    """Return type and message, for the task events, which keep the first 1024 bytes."""
-    return f"{type(error).__name__}: {error}"
+    """Return type and message for the task events, which keep the first 1024 bytes. Never raises."""
+    try:
+        said = str(error)
+    except Exception as problem:
+        said = f"(its message cannot be had: {type(problem).__name__})"
+    text = f"{type(error).__name__}: {said}"[:_MAX_EVENT_CHARACTERS]
+    return text.encode(errors="backslashreplace").decode()
 
 
 def decode_error(data: bytes | memoryview) -> BaseException:

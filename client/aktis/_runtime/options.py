@@ -74,6 +74,10 @@ def _speculative(name: str, value: Any) -> None:
 def _string(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise _type_error(name, "a str", value)
+    if len(value) > MAX_NAME_CHARACTERS:
+        raise ValueError(
+            f"option {name!r} must have at most {MAX_NAME_CHARACTERS} characters, got {len(value)}"
+        )
 
 
 def _name(name: str, value: Any) -> None:
@@ -201,6 +205,7 @@ def _groups(name: str, value: Any) -> None:
         _integer(1)(f"{name}[{key!r}]", limit)
 
 
+MAX_NAME_CHARACTERS: Final = 512  # as in the GCS
 # None stands for the default everywhere but in `placement_group`, where it says: not in that of the caller.
 _NONE_IS_A_VALUE: Final = frozenset({"placement_group"})
 _COMMON: Final[Mapping[str, Check]] = {

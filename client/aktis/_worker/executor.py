@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from aktis._core import Core, Task, collect_references
 from aktis._runtime import current, tracing
-from aktis._runtime.errors import encode_error, task_failure
+from aktis._runtime.errors import encode_error, error_text, task_failure
 from aktis._runtime.execution import captured_group
 from aktis._runtime.pickling import NotPicklableError, unpicklable
 from aktis._runtime.session import Session
@@ -52,7 +52,7 @@ def split_returns(task: Task, result: Any) -> tuple[Any, ...]:
 def fail(core: Core, task: Task, error: BaseException, *, cancelled: bool) -> None:
     """End a task with an exception that its function raised."""
     if isinstance(error, RuntimeEnvSetupError):
-        core.fail(task, encode_error(error), False, str(error)[:1024])
+        core.fail(task, encode_error(error), False, error_text(error))
         return
     if cancelled or isinstance(error, TaskCancelledError):
         own = TaskCancelledError(task.task_id.hex())
@@ -60,7 +60,7 @@ def fail(core: Core, task: Task, error: BaseException, *, cancelled: bool) -> No
         return
     failure = task_failure(task.name, error, os.getpid(), skip_frames=1)
     data, references = collect_references(lambda: encode_error(failure))
-    core.fail(task, data, False, f"{type(error).__name__}: {error}"[:1024], references)
+    core.fail(task, data, False, error_text(error), references)
 
 
 class TaskRunner:

@@ -160,3 +160,10 @@ def test_speculative_is_refused_where_a_task_cannot_run_twice(function: Any, opt
 def test_actors_and_their_methods_never_run_twice(table: Any) -> None:
     with pytest.raises(ValueError, match="unknown option 'speculative'"):
         check_options(table, "actors", {"speculative": True})
+
+
+@pytest.mark.parametrize("table", [TASK_OPTIONS, ACTOR_OPTIONS, METHOD_OPTIONS])
+def test_a_name_has_an_end(table: Any) -> None:
+    assert check_options(table, "tasks", {"name": "n" * 512}) == {"name": "n" * 512}
+    with pytest.raises(ValueError, match="'name' must have at most 512 characters, got 513"):
+        check_options(table, "tasks", {"name": "n" * 513})

@@ -35,6 +35,7 @@ ERROR_TYPES: Final = {
     "LocalRayletDiedError": "LOCAL_RAYLET_DIED",
     "DependencyError": "DEPENDENCY_RESOLUTION_FAILED",
 }
+_RAISED: Final = "TASK_EXECUTION_EXCEPTION"
 EXIT_TYPES: Final = {
     _D.INTENDED: "INTENDED_USER_EXIT",
     _D.OUT_OF_MEMORY: "NODE_OUT_OF_MEMORY",
@@ -151,9 +152,9 @@ def _ended(event: _E) -> dict[str, Any]:
 def _error_type(event: _E) -> str:
     if event.state == _E.CANCELLED:
         return "TASK_CANCELLED"
-    if not event.by_owner:
-        return "TASK_EXECUTION_EXCEPTION"
-    return ERROR_TYPES.get(event.error.partition(":")[0], "TASK_EXECUTION_EXCEPTION")
+    name = event.error.partition(":")[0]
+    known = event.by_owner or name == "RuntimeEnvSetupError"  # which the worker raises, not its user's code
+    return ERROR_TYPES.get(name, _RAISED) if known else _RAISED
 
 
 def _learn(one: dict[str, Any], **facts: Any) -> None:
