@@ -267,6 +267,8 @@ def test_a_process_that_does_not_answer_is_named(board: Any) -> None:
         assert any(task.name == "what others know" for task in partial)
         with pytest.raises(AktisError, match=rf"\(pid {pid}\) did not answer in time"):
             state.list_tasks(timeout=1)
+        counted = state.summarize_objects(timeout=1, raise_on_missing_output=False)["cluster"]
+        assert counted["silent"] == [name]
         assert state.list_workers(filters=[("pid", "=", pid)])[0].is_alive
     finally:
         os.kill(pid, signal.SIGCONT)

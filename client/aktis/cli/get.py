@@ -2,7 +2,7 @@
 
 import click
 
-from aktis.cli.kinds import address_option, ask, cell, kind_of, timeout_option
+from aktis.cli.kinds import address_option, ask, cell, kind_of, say_what_is_missing, timeout_option
 from aktis.cli.output import fail, json_option, print_json, print_table
 
 
@@ -23,8 +23,7 @@ def command(kind: str, id_: str, address: str | None, timeout_s: float, as_json:
     chosen = kind_of(kind)
     conditions = [(chosen.id_field, "=", id_)]
     found = ask(lambda: listing(chosen, source_of(address), conditions, MAX_LIMIT, timeout_s))
-    if found.silent:
-        click.echo(f"aktis: no answer in time from {', '.join(found.silent)}", err=True)
+    say_what_is_missing(0, found.silent)
     if not found:
         fail(f"there is no {chosen.singular} {id_}, or it is forgotten: see `aktis list {chosen.plural}`")
     if as_json:

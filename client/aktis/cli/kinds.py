@@ -1,6 +1,6 @@
 """What `aktis list`, `get` and `summary` share: the cluster, the kinds of things, records in text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -55,3 +55,11 @@ def cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}: {cell(one)}" for name, one in value.items()) or "-"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def say_what_is_missing(left_off: int, silent: Sequence[str]) -> None:
+    """Say on stderr what the answer lacks, if it lacks anything."""
+    if left_off:
+        click.echo(f"aktis: {left_off} more are left out; --limit and --filter choose", err=True)
+    if silent:
+        click.echo(f"aktis: no answer in time from {', '.join(silent)}", err=True)

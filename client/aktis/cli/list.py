@@ -2,7 +2,7 @@
 
 import click
 
-from aktis.cli.kinds import address_option, ask, cell, kind_of, timeout_option
+from aktis.cli.kinds import address_option, ask, cell, kind_of, say_what_is_missing, timeout_option
 from aktis.cli.output import fail, json_option, print_json, print_table
 
 
@@ -41,10 +41,7 @@ def command(
     else:
         columns = chosen.record.names() if detail else chosen.columns
         print_table(columns, [[cell(record[name]) for name in columns] for record in found])
-    if found.left_off:
-        click.echo(f"aktis: {found.left_off} more are left out: use --limit and --filter", err=True)
-    if found.silent:
-        click.echo(f"aktis: no answer in time from {', '.join(found.silent)}", err=True)
+    say_what_is_missing(found.left_off, found.silent)
 
 
 def parse_filter(text: str) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import click
 
-from aktis.cli.kinds import address_option, ask, cell, timeout_option
+from aktis.cli.kinds import address_option, ask, cell, say_what_is_missing, timeout_option
 from aktis.cli.output import json_option, print_json, print_table
 
 # What the first column is called, and which fields of the summary follow.
@@ -25,12 +25,11 @@ def command(kind: str, address: str | None, timeout_s: float, as_json: bool) -> 
     from aktis.util.state import summarize_actors, summarize_objects, summarize_tasks
 
     functions = {"actors": summarize_actors, "tasks": summarize_tasks, "objects": summarize_objects}
-    cluster: dict[str, Any] = ask(lambda: functions[kind](address, timeout_s))["cluster"]
+    cluster: dict[str, Any] = ask(lambda: functions[kind](address, timeout_s, False))["cluster"]
     if as_json:
         print_json(cluster)
-        return
-    first, fields = _COLUMNS[kind]
-    rows = [[name, *(cell(one[field]) for field in fields)] for name, one in cluster["summary"].items()]
-    print_table((first, *fields), rows)
-    if "left_off" in cluster:
-        click.echo(f"aktis: {cluster['left_off']} are not counted: there are too many to tell of", err=True)
+    else:
+        first, fields = _COLUMNS[kind]
+        rows = [[name, *(cell(one[field]) for field in fields)] for name, one in cluster["summary"].items()]
+        print_table((first, *fields), rows)
+    say_what_is_missing(cluster.get("left_off", 0), cluster.get("silent", ()))

@@ -5,6 +5,7 @@ a long C call that keeps the GIL) is named instead.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -15,6 +16,8 @@ from aktisd.raylet import log_files
 
 MAX_LIMIT: Final = 10_000
 MAX_TIMEOUT_S: Final = 30.0
+MAX_BYTES: Final = 32 << 20
+"""Of what processes say together; names can be long."""
 
 
 class Asked(Protocol):
@@ -25,6 +28,15 @@ class Asked(Protocol):
 
     def send_message(self, message: raylet_pb2.RayletMessage) -> None:
         """Queue a message."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """An answer that is being put together, and what there is room for in it."""
+
+    answer: snapshot_pb2.NodeSnapshot
+    records: int
+    size_bytes: int = MAX_BYTES
 
 
 class Snapshots:
@@ -57,8 +69,7 @@ class Snapshots:
         self._send = send
         self._call_later = call_later
         self._rounds = Rounds()
-        self._answers: dict[int, snapshot_pb2.NodeSnapshot] = {}
-        self._room: dict[int, int] = {}
+        self._open: dict[int, _Open] = {}
 
     def take(self, what: snapshot_pb2.TakeSnapshot) -> None:
         """The GCS asks; it gets exactly one answer, by the deadline of the processes at the latest."""
@@ -72,14 +83,14 @@ class Snapshots:
         def done(silent: frozenset[bytes]) -> None:
             answer.silent.extend(sorted(names[worker_id] for worker_id in silent))
             if number is not None:
-                del self._answers[number], self._room[number]
+                del self._open[number]
             self._send(answer)
 
         number: int | None = None
         number = self._rounds.begin(names, done)
         if number is None:
             return
-        self._answers[number], self._room[number] = answer, 2 * limit
+        self._open[number] = _Open(answer, 2 * limit)
         question = snapshot_pb2.TakeSnapshot(
             round=number, limit=limit, tasks=what.tasks, objects=what.objects
         )
@@ -93,12 +104,15 @@ class Snapshots:
         if not self._rounds.waits_for(one.worker_id, number):
             return
         snapshot.worker_id, snapshot.pid, snapshot.is_driver = one.worker_id, one.pid, is_driver
+        room = self._open[number]
+        if snapshot.ByteSize() > room.size_bytes:
+            room.records = 0
         for records in (snapshot.tasks, snapshot.objects):
-            room = self._room[number]
-            snapshot.left_off += max(0, len(records) - room)
-            del records[room:]
-            self._room[number] = room - len(records)
-        self._answers[number].processes.append(snapshot)
+            snapshot.left_off += max(0, len(records) - room.records)
+            del records[room.records :]
+            room.records -= len(records)
+        room.size_bytes -= snapshot.ByteSize()
+        room.answer.processes.append(snapshot)
         self._rounds.answered(one.worker_id, number)
 
     def gone(self, worker_id: bytes) -> None:

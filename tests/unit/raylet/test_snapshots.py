@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from aktis._proto import common_pb2, raylet_pb2, snapshot_pb2
-from aktisd.raylet import log_files
+from aktisd.raylet import log_files, snapshots
 from aktisd.raylet.process_book import ProcessBook
 from aktisd.raylet.snapshots import Snapshots
 
@@ -94,6 +94,18 @@ def test_records_of_all_processes_together_are_bounded(tmp_path: Path) -> None:
     (answer,) = node.answers
     assert [len(one.tasks) for one in answer.processes] == [8, 8, 4]
     assert [one.left_off for one in answer.processes] == [0, 0, 4]
+
+
+def test_bytes_of_all_processes_together_are_bounded(tmp_path: Path) -> None:
+    processes = [Process(bytes([number]), number) for number in range(1, 4)]
+    node = Node(tmp_path, *processes)
+    node.snapshots.take(snapshot_pb2.TakeSnapshot(limit=10, tasks=True))
+    for process in processes:
+        said = tasks(process.asked().round, 1)
+        said.tasks[0].name = "n" * (snapshots.MAX_BYTES * 2 // 5)
+        node.snapshots.answered(process, False, said)
+    (answer,) = node.answers
+    assert [(len(one.tasks), one.left_off) for one in answer.processes] == [(1, 0), (1, 0), (0, 1)]
 
 
 def test_what_the_node_knows_itself_is_answered_at_once(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def summarize_tasks(
         ``{"cluster": {"summary": {name: {"func_or_class_name": ..., "type": ..., "state_counts": {state:
         number}}}, "total_tasks": ..., "total_actor_tasks": ..., "total_actor_scheduled": ...,
         "summary_by": "func_name"}}``; with ``"left_off": number`` when there are more than the
-        10 000 that each process and the GCS tell of
+        10 000 that each process and the GCS tell of, ``"silent": [...]`` when somebody did not answer in time
     """
     tasks = _all(kinds.TASKS, address, timeout, raise_on_missing_output)
     types = Counter(task.type for task in tasks)
@@ -278,7 +278,8 @@ def _all(kind: Kind[R], address: str | None, timeout_s: float, raise_on_missing_
 
 
 def _cluster(found: Listing[Any], **counted: Any) -> dict[str, Any]:
-    return {"cluster": {**counted, **({"left_off": found.left_off} if found.left_off else {})}}
+    missing = {"left_off": found.left_off, "silent": list(found.silent)}
+    return {"cluster": {**counted, **{name: value for name, value in missing.items() if value}}}
 
 
 def _grouped(records: Iterable[R], name: str) -> list[tuple[str, list[R]]]:
