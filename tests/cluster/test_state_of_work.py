@@ -321,6 +321,16 @@ def test_a_task_may_ask() -> None:
     assert aktis.get(look.options(name="who looks").remote()) == ["who looks"]
 
 
+def test_an_async_actor_may_ask() -> None:
+    @aktis.remote(num_cpus=0)
+    class Watcher:
+        async def look(self) -> list[str]:
+            return [task.name for task in state.list_tasks(filters=[("state", "=", "RUNNING")])]
+
+    (name,) = aktis.get(Watcher.remote().look.remote())
+    assert name.endswith("Watcher.look")
+
+
 def test_the_driver_is_on_a_node() -> None:
     context = aktis.get_runtime_context()
     job = state.get_job(context.get_job_id())
