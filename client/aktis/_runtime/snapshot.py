@@ -9,10 +9,11 @@ if TYPE_CHECKING:
 
 
 def take_snapshot(session: "Session", what: snapshot_pb2.TakeSnapshot) -> None:
-    """Answer the raylet. What has ended goes first, so that a task is in the events or in the snapshot."""
-    if what.tasks:
-        session.core.flush_events()
+    """Answer the raylet."""
     encoded = session.core.snapshot(what.tasks, what.objects, what.limit)
+    if what.tasks:
+        # After the look and before the answer: what has ended by then is in the events, which come first.
+        session.core.flush_events()
     snapshot = snapshot_pb2.ProcessSnapshot.FromString(encoded)
     snapshot.round = what.round
     for class_key in {task.class_key for task in snapshot.tasks if task.class_key}:
