@@ -508,8 +508,6 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void report_overdue(const TaskRecord& task, bool again);
 
   // core_snapshot.cc
-  template <typename Map, typename See>
-  void look_through(const Map& map, std::vector<std::byte>& out, See see);
   std::uint64_t snapshot_tasks(std::vector<std::byte>& out, std::size_t limit);  // how many are left off
   std::uint64_t snapshot_objects(std::vector<std::byte>& out, std::size_t limit);
   std::vector<std::byte> encode_object(const ObjectId& id, const ObjectEntry& known) const;  // mutex_ held

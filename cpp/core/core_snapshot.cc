@@ -3,12 +3,12 @@
 #include <algorithm>
 
 #include "core/core.h"
+#include "core/look_through.h"
 #include "core/proto_writer.h"
 
 namespace aktis::core {
 namespace {
 
-constexpr std::size_t kBucketsPerLook = 512;
 constexpr std::size_t kMaxBytes = 16u << 20;  // names can be long
 
 // TaskSnapshot.State in snapshot.proto.
@@ -34,6 +34,7 @@ Seen seen(const TaskRecord& task) {
 struct Collected {
   std::vector<std::byte>& out;
   std::size_t limit;
+  std::size_t begin = out.size();
   std::size_t count = 0;
   std::uint64_t left_off = 0;
 
@@ -45,6 +46,10 @@ struct Collected {
     if (count < limit && out.size() < kMaxBytes) return true;
     ++left_off;
     return false;
+  }
+  void restart() {
+    out.resize(begin);
+    count = left_off = 0;
   }
 };
 
@@ -86,29 +91,6 @@ std::vector<std::byte> encode(const IncomingTask& task, Seen state) {
 
 }  // namespace
 
-// Sees every entry, a few hundred at a time with the mutex held. A map that grows meanwhile has its entries
-// in other places: what was collected is forgotten and the look begins anew (`see` gets null), which doubling
-// makes rare.
-template <typename Map, typename See>
-void Core::look_through(const Map& map, std::vector<std::byte>& out, See see) {
-  const std::size_t begin = out.size();
-  std::size_t buckets = 0;
-  for (std::size_t bucket = 0, more = 1; more != 0;) {
-    Guard guard(mutex_);
-    if (map.bucket_count() != buckets) {
-      buckets = map.bucket_count();
-      bucket = 0;
-      out.resize(begin);
-      see(static_cast<const typename Map::value_type*>(nullptr));
-    }
-    const std::size_t end = std::min(buckets, bucket + kBucketsPerLook);
-    for (; bucket < end; ++bucket) {
-      for (auto entry = map.begin(bucket); entry != map.end(bucket); ++entry) see(&*entry);
-    }
-    more = buckets - bucket;
-  }
-}
-
 std::uint64_t Core::snapshot_tasks(std::vector<std::byte>& out, std::size_t limit) {
   Collected executed{out, limit};
   {
@@ -124,13 +106,11 @@ std::uint64_t Core::snapshot_tasks(std::vector<std::byte>& out, std::size_t limi
     }
   }
   Collected submitted{out, limit};
-  look_through(tasks_, out, [&](const auto* entry) {
-    if (entry == nullptr) {
-      submitted.count = submitted.left_off = 0;
-    } else if (seen(*entry->second) != Seen::kNot && submitted.has_room()) {
-      submitted.add(kTasks, encode(*entry->second, job_));
-    }
-  });
+  const auto see = [&](const auto& entry) {
+    const TaskRecord& task = *entry.second;
+    if (seen(task) != Seen::kNot && submitted.has_room()) submitted.add(kTasks, encode(task, job_));
+  };
+  look_through(tasks_, [this] { return Guard(mutex_); }, [&] { submitted.restart(); }, see);
   return executed.left_off + submitted.left_off;
 }
 
@@ -162,13 +142,10 @@ std::uint64_t Core::snapshot_objects(std::vector<std::byte>& out, std::size_t li
     unlock_and_flush(guard);
   }
   Collected held{out, limit};
-  look_through(objects_, out, [&](const auto* entry) {
-    if (entry == nullptr) {
-      held.count = held.left_off = 0;
-    } else if (held.has_room()) {
-      held.add(kObjects, encode_object(entry->first, entry->second));
-    }
-  });
+  const auto see = [&](const auto& entry) {
+    if (held.has_room()) held.add(kObjects, encode_object(entry.first, entry.second));
+  };
+  look_through(objects_, [this] { return Guard(mutex_); }, [&] { held.restart(); }, see);
   if (!plasma_) return held.left_off;
   // What nobody refers to any more, but somebody still reads.
   for (const auto& [id, size_bytes] : plasma_->in_use(limit)) {
