@@ -1,7 +1,8 @@
 """Typed events into the raylet's pure logic and instructions out of it. Plain data; see ``node.py``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from aktis._common.environments import Environment
 from aktis._proto import common_pb2, gcs_pb2
@@ -265,6 +266,17 @@ Event = (
     | EnvironmentFailed
     | Tick
 )
+
+BUNDLE_EVENTS: Final[dict[str, Callable[[Any], Event]]] = {
+    "prepare": lambda order: BundlesWanted(
+        order.placement_group_id,
+        order.attempt,
+        {item.index: dict(item.resources.amounts) for item in order.bundles},
+    ),
+    "commit": lambda order: BundlesCommitted(order.placement_group_id, order.attempt),
+    "give_back": lambda order: BundlesUnwanted(order.placement_group_id, order.attempt, order.reason),
+}
+"""What the GCS orders about the bundles of placement groups."""
 
 # ---- instructions ----
 

@@ -49,17 +49,6 @@ GRACEFUL_LIMIT_S: Final = 30.0
 """The same for an actor that may finish the calls it has."""
 FAREWELL_LIMIT_S: Final = 0.5
 
-BUNDLE_EVENTS: Final[dict[str, Callable[[Any], m.Event]]] = {
-    "prepare": lambda order: m.BundlesWanted(
-        order.placement_group_id,
-        order.attempt,
-        {item.index: dict(item.resources.amounts) for item in order.bundles},
-    ),
-    "commit": lambda order: m.BundlesCommitted(order.placement_group_id, order.attempt),
-    "give_back": lambda order: m.BundlesUnwanted(order.placement_group_id, order.attempt, order.reason),
-}
-"""What the GCS orders about the bundles of placement groups."""
-
 
 class Raylet:
     """See the module."""
@@ -527,7 +516,7 @@ class Raylet:
             self.submit(m.JobOver(message.job_ended.job_id, message.job_ended.reason))
         elif kind == "bundle_orders":
             kinds = ((order, str(order.WhichOneof("order"))) for order in message.bundle_orders.orders)
-            self.submit(*(BUNDLE_EVENTS[what](getattr(order, what)) for order, what in kinds))
+            self.submit(*(m.BUNDLE_EVENTS[what](getattr(order, what)) for order, what in kinds))
         elif kind == "take_snapshot":
             self._snapshots.take(message.take_snapshot)
         elif kind == "room_wanted":
