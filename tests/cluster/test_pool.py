@@ -17,6 +17,7 @@ import aktis
 import joblib
 import numpy as np
 import pytest
+from aktis._runtime.serialization import about_to_block
 from aktis.exceptions import ActorDiedError
 from aktis.util.joblib import register_aktis, register_ray
 from aktis.util.joblib.backend import SHARED_MIN_BYTES
@@ -153,6 +154,17 @@ def test_a_callback_that_fails_does_not_stop_the_pool(pool: Pool, caplog: pytest
     pool.apply_async(square, (3,), callback=lambda value: {}[value]).wait(30)
     assert pool.apply(square, (4,)) == 16
     assert "callback failed" in caplog.text
+
+
+def test_a_callback_may_wait_for_room_in_the_object_store(pool: Pool) -> None:
+    done = threading.Event()
+
+    def callback(_: int) -> None:
+        about_to_block("for room in the object store")  # says that it does not become an event loop
+        done.set()
+
+    pool.apply_async(square, (1,), callback=callback)
+    assert done.wait(30)
 
 
 def test_imap_goes_on_after_an_error(pool: Pool) -> None:

@@ -57,9 +57,13 @@ def cannot_load(error: BaseException, inband: bytes, object_hex: str) -> BaseExc
 
 
 def about_to_block(what: str) -> None:
-    """Warn when the calling thread, which is going to wait, runs an event loop, which then stands still."""
+    """Warn when the calling thread, which is going to wait, runs an event loop, which then stands still.
+
+    Not a loop that says it ``may_block``: one of our own, which nobody else uses.
+    """
     asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
+    loop = asyncio._get_running_loop() if asyncio is not None else None
+    if loop is not None and not getattr(loop, "may_block", False):
         warnings.warn(
             f"a coroutine waits {what}, and its event loop stands still meanwhile: "
             "use `await asyncio.to_thread(aktis.put, value)` where that may happen",

@@ -275,9 +275,7 @@ class _QueueActor:
         self._items: deque[Any] = deque()
         self._getters: deque[asyncio.Future[Any]] = deque()
         self._putters: deque[tuple[asyncio.Future[bool], Any]] = deque()
-        self._places: dict[
-            int, asyncio.Future[bool]
-        ] = {}  # of who waits for room, or has not asked for it yet
+        self._places: dict[int, asyncio.Future[bool]] = {}  # of who waits for room, or has yet to ask for it
         self._last_place = 0
 
     @aktis.method(concurrency_group="putters")

@@ -80,6 +80,12 @@ class _Worker:
         self.retired = False
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Nobody's but the dispatcher's: it may wait until there is room for arguments in the object store."""
+
+    may_block = True
+
+
 class Dispatcher:
     """Belongs to its thread; what comes before `_run` is for others.
 
@@ -114,7 +120,7 @@ class Dispatcher:
         self._sources = 0  # of more jobs, which may come after `close`
         self._closed = False
         self._failure: BaseException | None = None
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._runner = asyncio.Runner(loop_factory=_Loop)
         self._loop = self._runner.get_loop()
         self._end: asyncio.Future[None] = self._loop.create_future()
         self._group: asyncio.TaskGroup
