@@ -11,8 +11,7 @@
 // core_references.cc (the reference table's actions and messages), core_lineage.cc (lost objects),
 // core_free.cc (values let go by hand), core_submit.cc (the owner's side of tasks), core_copies.cc (tasks
 // that run twice), core_execute.cc (the executor's side), core_leave.cc (its end), core_timeouts.cc (tasks
-// that run for too long), core_peers.cc (connections), core_control.cc (raylet), core_snapshot.cc (what there
-// is, for people).
+// that run for too long), core_peers.cc (connections), core_control.cc (raylet), core_snapshot.cc.
 #pragma once
 
 #include <atomic>
@@ -269,12 +268,11 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   bool drop_lease(LeaseId lease);
   std::vector<LeaseId> reclaim_leases(std::uint32_t excess);
   void break_lease(LeaseId lease, const std::string& reason);
-  // `text`, type and message of the error, goes to the task events.
   std::size_t fail_class(std::uint64_t class_key, Bytes error_pickle, std::string_view text = {});
   void set_infeasible(std::uint64_t class_key, bool infeasible);
   void end_class(std::uint64_t class_key);
   bool resubmit(const TaskId& task, std::chrono::milliseconds delay);
-  bool fail_task(const TaskId& task, Bytes error_pickle, std::string_view text = {});
+  bool fail_task(const TaskId& task, Bytes error_pickle, std::string_view text = {});  // for task events
   enum class Cancelled : int { kUnknown = 0, kDone = 1, kSent = 2 };
   Cancelled cancel(const TaskId& task, bool recursive, Bytes error_pickle);
   // EVENT_TASK_OVERDUE once more after a while, if this attempt is under way then.
@@ -339,8 +337,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
                    std::int64_t end_unix_ns);
   std::vector<std::pair<std::string, std::int64_t>> statistics();
   std::vector<std::pair<ObjectId, ReferenceCounts>> references(std::size_t limit);
-  // The fields of a ProcessSnapshot (proto/aktis/v1/snapshot.proto) that the core knows, at most `limit` of
-  // each kind (core_snapshot.cc).
+  // What a ProcessSnapshot (proto/aktis/v1/snapshot.proto) says; at most `limit` of each kind.
   std::vector<std::byte> snapshot(bool tasks, bool objects, std::size_t limit);
 
  private:
@@ -391,7 +388,10 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   // core.cc (mutex_ held)
   void count_blocked(IncomingTask& task, int given_back, int told);
 
-  // core_control.cc
+  // core_snapshot.cc, core_control.cc
+  std::uint64_t snapshot_tasks(std::vector<std::byte>& out, std::size_t limit);  // how many are left off
+  std::uint64_t snapshot_objects(std::vector<std::byte>& out, std::size_t limit);
+  std::vector<std::byte> encode_object(const ObjectId& id, const ObjectEntry& known) const;  // mutex_ held
   void send_control(std::uint64_t correlation, Bytes message);
   void on_control(const wire::Frame& frame);
   void on_raylet_closed(const std::string& reason);
@@ -422,7 +422,6 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void free_now_or_later(const ObjectId& id, ObjectEntry& known, std::shared_ptr<const OwnedValue> error);
   void free_if_wanted(const ObjectId& id, ObjectEntry& known);
   void drop_value(const ObjectId& id, ObjectEntry& known, std::shared_ptr<const OwnedValue> error);
-
   // core_lineage.cc (mutex_ held)
   void retire(TaskRecord& task);
   void object_gone(const ObjectId& id);
@@ -479,7 +478,6 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void take_over(TaskRecord& task, TaskRecord& copy);
   bool lose_run(TaskRecord& run);
   TaskRecord* pushed_to(const WorkerId& worker, const TaskId& task);
-
   // core_streams.cc (mutex_ held)
   bool on_stream_item(const WorkerId& from, Bytes payload);
   void greet_attempt(const TaskId& task, const Stream& stream);
@@ -506,12 +504,6 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void look_for_overdue();
   bool on_overdue(const WorkerId& from, Bytes payload);
   void report_overdue(const TaskRecord& task, bool again);
-
-  // core_snapshot.cc
-  std::uint64_t snapshot_tasks(std::vector<std::byte>& out, std::size_t limit);  // how many are left off
-  std::uint64_t snapshot_objects(std::vector<std::byte>& out, std::size_t limit);
-  std::vector<std::byte> encode_object(const ObjectId& id, const ObjectEntry& known) const;  // mutex_ held
-
   // core_leave.cc (mutex_ held)
   bool has_left() const;
   void look_whether_left();
