@@ -45,7 +45,7 @@ TREE_DEPTH = int(os.environ.get("AKTIS_TEST_TREE_DEPTH", "16"))
 """16: 3 193 tasks, of which 1 596 wait for others; 20: 21 891 and 10 945, too many for every run."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(60 if TREE_DEPTH <= 16 else 600)
 def test_a_tree_of_tasks_runs_depth_first_on_few_workers() -> None:
     @aktis.remote
     def fibonacci(n: int) -> tuple[int, set[int]]:
