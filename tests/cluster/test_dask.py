@@ -1,5 +1,6 @@
 """Dask's graphs on the cluster."""
 
+import io
 from collections.abc import Iterator
 from operator import add
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import aktis
 import dask
 import pytest
+from dask.callbacks import Callback
+from dask.diagnostics import ProgressBar
 
 from tests.support.clients import embedded
 
@@ -67,3 +70,52 @@ def test_collections_use_it_while_it_is_enabled() -> None:
     assert worker_id(1).compute() != own
     disable_dask_on_aktis()
     assert dask.config.get("scheduler") is None
+
+
+def test_callbacks_hear_of_every_node(get: Any) -> None:
+    heard: list[Any] = []
+
+    def posttask(key: Any, value: Any, dsk: Any, state: Any, worker_id: str) -> None:
+        heard.append((key, value, sorted(state["finished"]), worker_id != own))
+
+    own = aktis.get_runtime_context().get_worker_id()
+    callback = Callback(
+        start=lambda dsk: heard.append(sorted(dsk)),
+        start_state=lambda dsk, state: heard.append(sorted(state["waiting"])),
+        pretask=lambda key, dsk, state: heard.append((key, sorted(state["running"]))),
+        posttask=posttask,
+        finish=lambda dsk, state, failed: heard.append((failed, len(state["running"]))),
+    )
+    with callback:
+        assert get({"a": 1, "b": (add, "a", 10), "c": (add, "b", 1), "d": "c"}, ["d"]) == [12]
+    assert heard[:4] == [["a", "b", "c", "d"], ["b", "c"], ("b", ["b"]), ("c", ["b", "c"])]
+    assert heard[4:] == [("b", 11, ["b"], True), ("c", 12, ["b", "c"], True), (False, 0)]
+    assert get({"b": (add, 1, 10)}, "b") == 11
+    assert len(heard) == 7
+
+
+def test_callbacks_hear_that_a_graph_failed(get: Any) -> None:
+    failures: list[tuple[bool, list[str]]] = []
+
+    def fail(value: int) -> None:
+        raise KeyError(value)
+
+    callback = Callback(
+        finish=lambda dsk, state, failed: failures.append((failed, sorted(state["finished"])))
+    )
+    with callback, pytest.raises(KeyError):
+        get({"a": (add, 1, 1), "b": (fail, "a"), "c": (add, "b", 1)}, "c")
+    assert failures == [(True, ["a"])]
+
+
+def test_a_progress_bar_ends_when_all_has_ended(get: Any) -> None:
+    out = io.StringIO()
+    with ProgressBar(out=out):
+        assert get({"a": (add, 1, 1), "b": (add, "a", 1)}, "b") == 3
+    assert "100% Completed" in out.getvalue()
+
+
+def test_a_callback_may_have_values_already(get: Any) -> None:
+    with Callback(start=lambda dsk: dsk.update(a=5)):
+        assert get(graph := {"a": (add, 1, 1), "b": (add, "a", 1)}, "b") == 6
+    assert graph["a"] == (add, 1, 1)

@@ -18,6 +18,8 @@ try:
 except ImportError as error:
     raise ImportError(f"aktis.util.dask needs the package dask, 2024.12 or later: {error}") from error
 
+from aktis.util.dask.callbacks import Watcher, watching  # imports Dask as well
+
 
 def aktis_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Compute keys of a Dask graph on the cluster; for ``compute(scheduler=aktis_dask_get)``.
@@ -26,7 +28,8 @@ def aktis_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
         dsk: The graph.
         keys: One key, or lists of keys in lists.
         kwargs: ``remote_args`` (or ``ray_remote_args``): options of the tasks, for example
-            ``{"num_cpus": 0.5}``. Others, which Dask passes to every scheduler, are ignored.
+            ``{"num_cpus": 0.5}``; ``callbacks``: Dask's, instead of those that are registered. Others, which
+            Dask passes to every scheduler, are ignored.
 
     Returns:
         The values, in lists as the keys are.
@@ -36,34 +39,58 @@ def aktis_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
         TaskError: a node failed; an instance of its exception's type as well.
     """
     options: Mapping[str, Any] = under_either_name(kwargs, "remote_args", "ray_remote_args") or {}
-    run = _run.options(**options) if options else _run
     mapping = dsk if isinstance(dsk, Mapping) else dsk.__dask_graph__()  # an expression of newer releases
-    references = _submit(convert_legacy_graph(ensure_dict(mapping)), run)
+    graph = dict(ensure_dict(mapping))  # a copy: callbacks may put values in that they have already
     wanted = list(_leaves(keys))
     distinct = list(dict.fromkeys(wanted))
-    kept = [references[key] for key in distinct]
-    references.clear()
-    values = dict(zip(distinct, aktis.get(kept), strict=True))
+    with watching(graph, kwargs.get("callbacks")) as watcher:
+        references = _submit(convert_legacy_graph(graph), options, watcher)
+        kept = [references[key] for key in distinct]
+        references.clear()
+        if watcher is not None:
+            watcher.follow()
+        values = dict(zip(distinct, aktis.get(kept), strict=True))
     return _fill(keys, values)
 
 
-def _submit(graph: Mapping[Any, Any], run: Any) -> dict[Any, aktis.ObjectRef[Any]]:
+def _submit(
+    graph: Mapping[Any, Any], options: Mapping[str, Any], watcher: Watcher | None
+) -> dict[Any, aktis.ObjectRef[Any]]:
+    run = _run_and_tell if watcher is not None else _run
+    remote: Any = run.options(**options) if options else run
+    if watcher is not None:
+        watcher.begin({key: node for key, node in graph.items() if not isinstance(node, Alias | DataNode)})
     references: dict[Any, aktis.ObjectRef[Any]] = {}
     for key in TopologicalSorter({key: node.dependencies for key, node in graph.items()}).static_order():
         node = graph[key]
         if isinstance(node, Alias):
             references[key] = references[node.target]
-        elif isinstance(node, DataNode):
+            continue
+        if isinstance(node, DataNode):
             references[key] = aktis.put(node.value)
+            continue
+        needed = list(node.dependencies)
+        arguments = (node, needed, *[references[other] for other in needed])
+        if watcher is None:
+            references[key] = remote.remote(*arguments)
         else:
-            needed = list(node.dependencies)
-            references[key] = run.remote(node, needed, *[references[other] for other in needed])
+            watcher.submitting(key)
+            references[key], end = remote.remote(*arguments)
+            watcher.submitted(key, references[key], end)
     return references
 
 
 @aktis.remote
 def _run(node: Callable[[Mapping[Any, Any]], Any], needed: Sequence[Any], *values: Any) -> Any:
     return node(dict(zip(needed, values, strict=True)))
+
+
+@aktis.remote(num_returns=2)
+def _run_and_tell(
+    node: Callable[[Mapping[Any, Any]], Any], needed: Sequence[Any], *values: Any
+) -> tuple[Any, str]:
+    """As `_run`; the second value tells of the end without moving the first one."""
+    return node(dict(zip(needed, values, strict=True))), aktis.get_runtime_context().get_worker_id()
 
 
 def _leaves(keys: Any) -> Any:
