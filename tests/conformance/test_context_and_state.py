@@ -193,12 +193,13 @@ def test_cluster_resources() -> None:
     assert resources["object_store_memory"] > 0
 
 
-@pytest.mark.pending("resources that name a node")
 def test_every_node_has_a_resource_of_its_own() -> None:
     address = ray.nodes()[0]["NodeManagerAddress"]
     assert ray.cluster_resources()[f"node:{address}"] == 1
-    ref = traced.options(resources={f"node:{address}": 0.001}).remote()
-    assert ray.wait([ref], timeout=5)[0] == [ref]
+    assert ray.cluster_resources()["node:__internal_head__"] == 1
+    for name in (address, "__internal_head__"):
+        ref = traced.options(resources={f"node:{name}": 0.001}).remote()
+        assert ray.wait([ref], timeout=5)[0] == [ref]
 
 
 def test_available_resources() -> None:

@@ -118,3 +118,9 @@ def node_totals(
     totals = {name: round(amount * UNIT) for name, amount in amounts.items()}
     totals["memory"] = memory * UNIT
     return {name: amount for name, amount in totals.items() if amount > 0 or name == CPU}
+
+
+def naming(ip: str, is_head: bool) -> dict[str, int]:
+    """The resources, in 1/10000, by which tasks ask for a node: a little of what only it has."""
+    names = [f"node:{ip}", *(["node:__internal_head__"] if is_head else [])]
+    return dict.fromkeys(names, UNIT)

@@ -11,7 +11,7 @@ from aktis._common.daemon import DaemonContext
 from aktis._common.ids import random_node_id, short
 from aktis._common.labels import ACCELERATOR_TYPE_LABEL, NODE_ID_LABEL
 
-from aktisd.raylet.detection import ACCELERATOR_TYPE, Machine, node_totals
+from aktisd.raylet.detection import ACCELERATOR_TYPE, Machine, naming, node_totals
 from aktisd.raylet.environments.host import SetupCommand
 from aktisd.raylet.environments.machine import EnvironmentLimits
 from aktisd.raylet.resources import CPU, UNIT, Amounts
@@ -55,6 +55,7 @@ def node_settings(context: DaemonContext, machine: Machine, environ: Mapping[str
         memory_bytes=config.raylet.memory_bytes,
         custom=config.raylet.resources,
     )
+    total |= naming(node_ip(config.raylet.grpc_address), config.cluster.is_head)
     control_address = config.raylet.listen_address or f"unix:{layout.raylet_socket}"
     plasma_address = config.plasma.listen_address or f"unix:{layout.plasma_socket}"
     log_dir = layout.log_dir / "workers"

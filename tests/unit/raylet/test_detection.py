@@ -8,6 +8,7 @@ from aktisd.raylet.detection import (
     gpu_type_of,
     gpus_visible,
     memory_within,
+    naming,
     node_totals,
 )
 
@@ -83,3 +84,8 @@ def test_this_machine() -> None:
     machine = detect({})
     assert machine.cpus >= 1
     assert machine.memory_bytes > 0
+
+
+def test_a_node_has_resources_that_name_it() -> None:
+    assert naming("10.0.0.7", is_head=False) == {"node:10.0.0.7": 10_000}
+    assert naming("10.0.0.7", is_head=True) == {"node:10.0.0.7": 10_000, "node:__internal_head__": 10_000}
