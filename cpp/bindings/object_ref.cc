@@ -102,15 +102,16 @@ PyObject* compare(PyObject* left, PyObject* right, int operation) {
   return PyBool_FromLong(same == (operation == Py_EQ));
 }
 
+// A docstring begins with the signature, for inspect, where the interface has a method.
 PyMethodDef methods[] = {
-    {"binary", binary, METH_NOARGS, "The 20 bytes of the object's id."},
-    {"hex", hex, METH_NOARGS, "The object's id in hexadecimal."},
+    {"binary", binary, METH_NOARGS, "binary($self, /)\n--\n\nThe 20 bytes of the object's id."},
+    {"hex", hex, METH_NOARGS, "hex($self, /)\n--\n\nThe object's id in hexadecimal."},
     {"_task_bytes", task_bytes, METH_NOARGS, "The 16 bytes of the id of the task that makes the object."},
-    {"size", size, METH_NOARGS | METH_STATIC, "How many bytes the id has."},
-    {"nil", nil, METH_NOARGS | METH_STATIC, "The reference to nothing: all zero."},
-    {"from_random", from_random, METH_NOARGS | METH_STATIC, "A new id, of no object."},
+    {"size", size, METH_NOARGS | METH_STATIC, "size()\n--\n\nHow many bytes the id has."},
+    {"nil", nil, METH_NOARGS | METH_STATIC, "nil()\n--\n\nThe reference to nothing: all zero."},
+    {"from_random", from_random, METH_NOARGS | METH_STATIC, "from_random()\n--\n\nA new id, of no object."},
     {"owner_worker_id", owner_worker_id, METH_NOARGS, "The id of the process that owns the object."},
-    {"is_nil", is_nil, METH_NOARGS, "Whether the id is all zero."},
+    {"is_nil", is_nil, METH_NOARGS, "is_nil($self, /)\n--\n\nWhether the id is all zero."},
     {"__reduce__", reduce, METH_NOARGS, nullptr},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, nullptr},
     {nullptr, nullptr, 0, nullptr},
