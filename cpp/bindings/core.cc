@@ -538,9 +538,10 @@ void bind_executing(Class& type) {
           },
           py::arg("timeout_s"))
       .def("record_span",
-           [](PyCore& self, const std::string& name, std::int64_t start, std::int64_t end) {
+           [](PyCore& self, const std::string& name, std::int64_t start, std::int64_t end,
+              const std::string& extra_data) {
              const core::TaskHandle task = running_task();
-             self.core->record_span(task ? task->message.id : TaskId{}, name, start, end);
+             self.core->record_span(task ? task->message.id : TaskId{}, name, extra_data, start, end);
            })
       .def("flush_events", [](PyCore& self) { self.core->flush_task_events(); });
 }

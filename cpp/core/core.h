@@ -333,8 +333,8 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   // ---- seeing ----
   TaskEvents& task_events() { return task_events_; }
   void flush_task_events();
-  void record_span(const TaskId& task, const std::string& name, std::int64_t start_unix_ns,
-                   std::int64_t end_unix_ns);
+  void record_span(const TaskId& task, const std::string& name, const std::string& extra_data,
+                   std::int64_t start_unix_ns, std::int64_t end_unix_ns);
   std::vector<std::pair<std::string, std::int64_t>> statistics();
   std::vector<std::pair<ObjectId, ReferenceCounts>> references(std::size_t limit);
   // What a ProcessSnapshot (proto/aktis/v1/snapshot.proto) says; at most `limit` of each kind.

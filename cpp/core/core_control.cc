@@ -78,14 +78,15 @@ void Core::flush_task_events() {
   if (!message.empty()) notify(message);
 }
 
-void Core::record_span(const TaskId& task, const std::string& name, std::int64_t start_unix_ns,
-                       std::int64_t end_unix_ns) {
+void Core::record_span(const TaskId& task, const std::string& name, const std::string& extra_data,
+                       std::int64_t start_unix_ns, std::int64_t end_unix_ns) {
   const TaskEvent event{.task = task,
                         .name = name,
                         .state = TaskEvents::kProfile,
                         .start_unix_ns = start_unix_ns,
                         .end_unix_ns = end_unix_ns,
-                        .error = {}};
+                        .error = {},
+                        .extra_data = extra_data};
   if (task_events_.record(event, end_unix_ns)) arm_event_flush();
 }
 

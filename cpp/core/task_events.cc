@@ -46,6 +46,7 @@ bool TaskEvents::record(const TaskEvent& event, std::int64_t now_unix_ns) {
   put_number(one, 13, pid_);
   put_number(one, 14, event.is_creation ? 1 : 0);
   put_number(one, 15, event.by_owner ? 1 : 0);
+  put_text(one, 16, event.extra_data);
   const bool first = encoded_.empty();
   put_bytes(encoded_, 1, one.data(), one.size());
   return first;

@@ -23,7 +23,8 @@ struct TaskEvent {
   std::uint32_t attempt = 0;
   std::string_view error;
   bool is_creation = false;
-  bool by_owner = false;  // it ended without its executor
+  bool by_owner = false;        // it ended without its executor
+  std::string_view extra_data;  // JSON of a span: its size is bounded where it comes from, a part is no JSON
 };
 
 class TaskEvents {

@@ -195,7 +195,7 @@ def test_the_timeline_has_tasks_and_spans(tmp_path: Any) -> None:
     def work() -> None:
         from aktis.util.profiling import profile
 
-        with profile("inner span"):
+        with profile("inner span", extra_data={"file": "a.csv"}):
             pass
 
     aktis.get(work.remote())
@@ -208,6 +208,8 @@ def test_the_timeline_has_tasks_and_spans(tmp_path: Any) -> None:
         aktis.wait([never], timeout=0.1)
     aktis.cancel(never)
     assert "inner span" in names
+    (span,) = (event for event in aktis.timeline() or [] if event["name"] == "inner span")
+    assert span["args"]["file"] == "a.csv"
     path = tmp_path / "trace.json"
     assert aktis.timeline(str(path)) is None
     assert path.read_text().startswith("[")

@@ -101,14 +101,18 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
 
 
 def chrome_trace(batch: common_pb2.TaskEventBatch) -> list[dict[str, Any]]:
-    """Turn task events into complete ("X") events, a row per process."""
+    """Turn task events into complete ("X") events, a row per process.
+
+    What a span of user code has with it is in ``args``; a ``name`` or ``cname`` there the viewer shows.
+    """
     trace: list[dict[str, Any]] = []
     for event in batch.events:
         if not event.end_unix_ns or not event.start_unix_ns:
             continue
+        extra = json.loads(event.extra_data) if event.extra_data else {}
         trace.append(
             {
-                "name": event.name,
+                "name": extra.get("name", event.name),
                 "cat": "profile" if event.state == _EVENTS.PROFILE else "task",
                 "ph": "X",
                 "ts": event.start_unix_ns / 1000,
@@ -121,7 +125,9 @@ def chrome_trace(batch: common_pb2.TaskEventBatch) -> list[dict[str, Any]]:
                     "attempt": event.attempt,
                     "state": _EVENTS.State.Name(event.state),
                     "error": event.error,
+                    **extra,
                 },
+                **({"cname": extra["cname"]} if "cname" in extra else {}),
             }
         )
     return trace

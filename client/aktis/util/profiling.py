@@ -1,24 +1,38 @@
 """Spans of user code in the timeline."""
 
+import json
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
 from aktis._runtime import current
+
+_MAX_EXTRA_BYTES: Final = 1024  # as of an error: the control store keeps many events, whole
 
 
 class profile:  # noqa: N801  used like a function, and named as in the API to be compatible with
     """Record how long a block takes; it appears in `aktis.timeline` under its name.
 
     Example:
-        >>> with profile("load"):
+        >>> with profile("load", extra_data={"file": "a.csv"}):
         ...     pass
     """
 
-    def __init__(self, event_type: str, extra_data: object = None) -> None:
-        """Name the span; ``extra_data`` is accepted for compatibility."""
-        del extra_data
+    def __init__(self, event_type: str, extra_data: Mapping[str, Any] | None = None) -> None:
+        """Name the span.
+
+        Args:
+            event_type: Its name.
+            extra_data: What its ``args`` in the timeline say besides: names and values as JSON has them, at
+                most 1 KiB of JSON. A ``name`` is shown instead of ``event_type``; a ``cname`` is its colour.
+
+        Raises:
+            TypeError: ``extra_data`` is no mapping from text to what JSON can say.
+            ValueError: It is too large.
+        """
         self._name = event_type
+        self._extra_data = _to_json(extra_data) if extra_data is not None else ""
         self._start_unix_ns = 0
 
     def __enter__(self) -> Self:
@@ -28,4 +42,20 @@ class profile:  # noqa: N801  used like a function, and named as in the API to b
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        current.require().core.record_span(self._name, self._start_unix_ns, time.time_ns())
+        core = current.require().core
+        core.record_span(self._name, self._start_unix_ns, time.time_ns(), self._extra_data)
+
+
+def _to_json(extra_data: object) -> str:
+    if not isinstance(extra_data, Mapping) or not all(isinstance(name, str) for name in extra_data):
+        raise TypeError(f"profile: extra_data must be a dict with names of type str, not {extra_data!r:.200}")
+    try:
+        text = json.dumps(dict(extra_data), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"profile: extra_data must be what JSON can say: {error}; pass str(value)") from error
+    if len(text) > _MAX_EXTRA_BYTES:  # json.dumps writes ASCII
+        raise ValueError(
+            f"profile: extra_data is {len(text)} bytes of JSON, at most {_MAX_EXTRA_BYTES} are kept with a "
+            "span; log the rest, or put it into an object"
+        )
+    return text

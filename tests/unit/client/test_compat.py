@@ -21,6 +21,7 @@ assert RayTaskError is aktis.exceptions.TaskError
 assert RayActorError is aktis.exceptions.ActorError
 assert GetTimeoutError is aktis.exceptions.GetTimeoutError
 assert profiling.profile is __import__("aktis.util.profiling").util.profiling.profile
+assert ray.profiling.profile is ray._private.profiling.profile is profiling.profile
 from ray.internal import free
 assert free is aktis.free
 assert ray.actor.exit_actor is aktis.exit_actor
