@@ -45,7 +45,7 @@ def is_known(object_id: bytes) -> bool:
     return any(row["object_id"] == object_id for row in current.require().core.references(_LIMIT))
 
 
-def _observe(handlers: dict[int, Callable[..., None]]) -> None:
+def _observe(handlers: dict[int, Callable[..., object]]) -> None:
     forward = handlers[_core.EVENT_OBJECT_FREED]
 
     def on_freed(object_id: bytes) -> None:
