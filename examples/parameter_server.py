@@ -55,6 +55,8 @@ def main() -> None:
         workers = [RemoteWorker.remote(seed) for seed in range(WORKERS)]
         weights = aktis.put(np.zeros(FEATURES))
         running = {worker.gradient.remote(weights): worker for worker in workers}
+        # Everybody is there before the first step: a gradient of long ago would throw the weights back.
+        aktis.wait(list(running), num_returns=WORKERS)
         for _ in range(STEPS):
             (gradient,), _ = aktis.wait(list(running))
             worker = running.pop(gradient)

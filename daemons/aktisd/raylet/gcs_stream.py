@@ -278,24 +278,24 @@ class GcsStream:
     async def _write(self, stream: Any) -> None:
         while True:
             self._wake.clear()
-            await self._write_events(stream)
-            while self._queue:
-                await self._write_batch(stream)
-                # Before what was queued meanwhile: a call that lists events finds those that came before it.
-                await self._write_events(stream)
+            while self._queue or self._events or self._events_dropped:
+                # All of them before what is queued: a call that lists events finds those that came before it.
+                while self._events or self._events_dropped:
+                    await self._write_events(stream)
+                if self._queue:
+                    await self._write_batch(stream)
             if not self._wake.is_set():
                 self._drained.set()
                 await self._wake.wait()
 
     async def _write_events(self, stream: Any) -> None:
-        if self._events or self._events_dropped:
-            batch = common_pb2.TaskEventBatch(events=self._events, dropped=self._events_dropped)
-            self._events, self._events_dropped = [], 0
-            try:
-                await stream.write(gcs_pb2.NodeUp(task_events=batch))
-            except BaseException:
-                self._events_dropped += batch.dropped + len(batch.events)
-                raise
+        batch = common_pb2.TaskEventBatch(events=self._events, dropped=self._events_dropped)
+        self._events, self._events_dropped = [], 0
+        try:
+            await stream.write(gcs_pb2.NodeUp(task_events=batch))
+        except BaseException:
+            self._events_dropped += batch.dropped + len(batch.events)
+            raise
 
     async def _write_batch(self, stream: Any) -> None:
         """One message with what is queued; put back for the next connection when it cannot be written."""

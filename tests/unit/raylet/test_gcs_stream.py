@@ -1,0 +1,44 @@
+"""In which order what a raylet tells the GCS goes out."""
+
+import asyncio
+from typing import Any, cast
+
+from aktis._proto import common_pb2, gcs_pb2
+from aktisd.raylet.gcs_stream import GcsStream, StreamOwner
+
+TIMEOUT_S = 30.0
+
+
+class SlowStream:
+    """Writes one message each time that it is told to."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.begun, self.go_on = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def write(self, message: gcs_pb2.NodeUp) -> None:
+        self.begun.set()
+        await self.go_on.acquire()
+        self.written.append(str(message.WhichOneof("body")))
+
+
+def events(name: str) -> common_pb2.TaskEventBatch:
+    return common_pb2.TaskEventBatch(events=[common_pb2.TaskEvent(name=name)])
+
+
+def test_events_go_before_what_is_queued_after_them_also_while_others_are_written() -> None:
+    async def body() -> list[str]:
+        sender, stream = GcsStream("unused", "", cast(StreamOwner, None), 1.0), SlowStream()
+        sender.add_task_events(events("of one worker"))
+        writing = asyncio.create_task(cast(Any, sender)._write(stream))
+        async with asyncio.timeout(TIMEOUT_S):
+            await stream.begun.wait()
+            sender.add_task_events(events("of another"))
+            sender.send(gcs_pb2.NodeUp(leaving=gcs_pb2.NodeLeaving()))
+            for _ in range(3):
+                stream.go_on.release()
+            await sender._drained.wait()
+        writing.cancel()
+        return stream.written
+
+    assert asyncio.run(body()) == ["task_events", "task_events", "leaving"]
