@@ -30,15 +30,15 @@ def test_events_go_before_what_is_queued_after_them_also_while_others_are_writte
     async def body() -> list[str]:
         sender, stream = GcsStream("unused", "", cast(StreamOwner, None), 1.0), SlowStream()
         sender.add_task_events(events("of one worker"))
-        writing = asyncio.create_task(cast(Any, sender)._write(stream))
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(TIMEOUT_S), asyncio.TaskGroup() as group:
+            writing = group.create_task(cast(Any, sender)._write(stream))
             await stream.begun.wait()
             sender.add_task_events(events("of another"))
             sender.send(gcs_pb2.NodeUp(leaving=gcs_pb2.NodeLeaving()))
             for _ in range(3):
                 stream.go_on.release()
             await sender._drained.wait()
-        writing.cancel()
+            writing.cancel()
         return stream.written
 
     assert asyncio.run(body()) == ["task_events", "task_events", "leaving"]
