@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/proto_writer.h"
 #include "wire/frame.h"
 
 namespace aktis::core {
@@ -346,20 +347,12 @@ std::uint64_t control_request_id(Bytes message) {
   return 0;
 }
 
-// Field 5 is a message whose field 1 is a message whose field 1 is a varint; all of it is shorter than 128
-// bytes.
 std::vector<std::byte> encode_return_lease(std::uint64_t lease) {
-  wire::ByteWriter item, message;
-  item.u8(0x08);
-  for (; lease >= 0x80; lease >>= 7) item.u8(static_cast<std::uint8_t>(lease | 0x80));
-  item.u8(static_cast<std::uint8_t>(lease));
-  const auto size = static_cast<std::uint8_t>(item.view().size());
-  for (const std::uint8_t byte :
-       {std::uint8_t{0x2a}, static_cast<std::uint8_t>(size + 2), std::uint8_t{0x0a}, size}) {
-    message.u8(byte);
-  }
-  message.raw(item.view().data(), size);
-  return message.take();
+  std::vector<std::byte> item, leases, message;
+  put_number(item, 1, lease);                           // ReturnLeases.Item.lease_id
+  put_bytes(leases, 1, item.data(), item.size());       // ReturnLeases.leases
+  put_bytes(message, 5, leases.data(), leases.size());  // ClientMessage.return_leases
+  return message;
 }
 
 }  // namespace aktis::core

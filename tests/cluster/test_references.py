@@ -13,7 +13,9 @@ from typing import Any
 
 import aktis
 import pytest
-from aktis.exceptions import ObjectLostError, OwnerDiedError, TaskCancelledError
+from aktis._runtime import current
+from aktis.exceptions import GetTimeoutError, ObjectLostError, OwnerDiedError, TaskCancelledError
+from aktis.util import state
 
 from tests.support.clients import embedded, run_program
 from tests.support.gates import Gate
@@ -378,6 +380,18 @@ def test_argument_of_a_cancelled_task(tmp_path: Path, size: int, running: bool) 
         assert freed.wait()
 
 
+def get_or_explain(refs: Refs) -> list[Any]:
+    """Get the results of tasks; if they do not come, the error has what the cluster knows of those left."""
+    try:
+        return aktis.get(refs, timeout=TIMEOUT_S)
+    except GetTimeoutError as error:
+        error.add_note(f"core: {current.require().core.statistics()}")
+        error.add_note(f"free: {aktis.available_resources()}")
+        for task in state.list_tasks(filters=[("state", "!=", "FINISHED")], limit=1000):
+            error.add_note(f"{task.state}: {task.name} {task.task_id} in process {task.worker_pid}")
+        raise
+
+
 def test_argument_of_a_stolen_task(tmp_path: Path, size: int) -> None:
     @aktis.remote
     def work(refs: Refs, gate: Gate | None, size: int) -> int:
@@ -395,7 +409,7 @@ def test_argument_of_a_stolen_task(tmp_path: Path, size: int) -> None:
         short = [work.remote([ref], None, size) for _ in range(20)]
         gate.wait_entered()
         del ref
-        pids = set(aktis.get(short, timeout=TIMEOUT_S))
+        pids = set(get_or_explain(short))
         del short
         assert freed.wait()
         gate.open()
