@@ -10,6 +10,11 @@ namespace {
 constexpr std::uint32_t kSegmentedFrom = 4;
 constexpr std::size_t kSegmentedBytes = 32 * 1024;
 
+// An empty array has no address.
+void copy_bytes(std::byte* target, const std::byte* source, std::size_t size_bytes) {
+  if (size_bytes != 0) std::memcpy(target, source, size_bytes);
+}
+
 }  // namespace
 
 Group::Group(int descriptor, std::uint32_t rank, std::uint32_t world_size, Segment::Interrupt interrupt)
@@ -79,7 +84,7 @@ void Group::all_reduce(std::byte* data, std::size_t count, DataType type, Operat
   const std::size_t size = size_of(type);
   in_chunks({Call::kAllReduce, type, operation, 0, count}, deadline,
             [&](std::byte* buffer, std::size_t offset, std::size_t elements, auto publish) {
-              std::memcpy(buffer, data + offset, elements * size);
+              copy_bytes(buffer, data + offset, elements * size);
               publish(true);
               if (world_size_ >= kSegmentedFrom && elements * size >= kSegmentedBytes) {
                 reduce_in_segments(data + offset, elements, type, operation, deadline);
@@ -94,7 +99,7 @@ void Group::reduce(std::byte* data, std::size_t count, DataType type, Operation 
   const std::size_t size = size_of(type);
   in_chunks({Call::kReduce, type, operation, root, count}, deadline,
             [&](std::byte* buffer, std::size_t offset, std::size_t elements, auto publish) {
-              std::memcpy(buffer, data + offset, elements * size);
+              copy_bytes(buffer, data + offset, elements * size);
               publish(rank_ == root);
               if (rank_ == root) reduce_chunk(data + offset, elements, type, operation);
             });
@@ -105,11 +110,11 @@ void Group::broadcast(std::byte* data, std::size_t count, DataType type, std::ui
   const std::size_t size = size_of(type);
   in_chunks({Call::kBroadcast, type, Operation::kSum, root, count}, deadline,
             [&](std::byte* buffer, std::size_t offset, std::size_t elements, auto publish) {
-              if (rank_ == root) std::memcpy(buffer, data + offset, elements * size);
+              if (rank_ == root) copy_bytes(buffer, data + offset, elements * size);
               publish(false);
               if (rank_ == root) return;
               await(root, deadline);
-              std::memcpy(data + offset, segment_.buffer(root, step_), elements * size);
+              copy_bytes(data + offset, segment_.buffer(root, step_), elements * size);
             });
 }
 
@@ -118,10 +123,10 @@ void Group::all_gather(const std::byte* data, std::span<std::byte* const> output
   const std::size_t size = size_of(type);
   in_chunks({Call::kAllGather, type, Operation::kSum, 0, count}, deadline,
             [&](std::byte* buffer, std::size_t offset, std::size_t elements, auto publish) {
-              std::memcpy(buffer, data + offset, elements * size);
+              copy_bytes(buffer, data + offset, elements * size);
               publish(true);
               for (std::uint32_t other = 0; other < world_size_; ++other) {
-                std::memcpy(outputs[other] + offset, segment_.buffer(other, step_), elements * size);
+                copy_bytes(outputs[other] + offset, segment_.buffer(other, step_), elements * size);
               }
             });
 }
@@ -132,10 +137,10 @@ void Group::reduce_scatter(std::span<const std::byte* const> inputs, std::byte* 
   for (std::uint32_t part = 0; part < world_size_; ++part) {
     in_chunks({Call::kReduceScatter, type, operation, 0, count}, deadline,
               [&](std::byte* buffer, std::size_t offset, std::size_t elements, auto publish) {
-                std::memcpy(buffer, inputs[part] + offset, elements * size);
+                copy_bytes(buffer, inputs[part] + offset, elements * size);
                 publish(rank_ == part);
                 if (rank_ != part) return;
-                std::memcpy(output + offset, buffer, elements * size);
+                copy_bytes(output + offset, buffer, elements * size);
                 reduce_chunk(output + offset, elements, type, operation);
               });
   }
@@ -143,7 +148,7 @@ void Group::reduce_scatter(std::span<const std::byte* const> inputs, std::byte* 
 
 // `target` holds what lies in our own buffer; everybody's is published.
 void Group::reduce_chunk(std::byte* target, std::size_t count, DataType type, Operation operation) const {
-  if (rank_ > 1) std::memcpy(target, segment_.buffer(0, step_), count * size_of(type));
+  if (rank_ > 1) copy_bytes(target, segment_.buffer(0, step_), count * size_of(type));
   // The first two may change places: the operations are commutative.
   const std::uint32_t start = rank_ == 1 ? 0 : 1;
   if (start == 0) combine(type, operation, target, segment_.buffer(0, step_), count);
@@ -161,7 +166,7 @@ void Group::reduce_in_segments(std::byte* target, std::size_t count, DataType ty
   std::byte* const mine = begin_step(deadline);
   const std::size_t offset = start(rank_) * size;
   const std::size_t elements = start(rank_ + 1) - start(rank_);
-  std::memcpy(mine + offset, segment_.buffer(0, inputs) + offset, elements * size);
+  copy_bytes(mine + offset, segment_.buffer(0, inputs) + offset, elements * size);
   for (std::uint32_t other = 1; other < world_size_; ++other) {
     combine(type, operation, mine + offset, segment_.buffer(other, inputs) + offset, elements);
   }
@@ -170,7 +175,7 @@ void Group::reduce_in_segments(std::byte* target, std::size_t count, DataType ty
     const std::uint32_t other = (rank_ + turn) % world_size_;
     if (other != rank_) await(other, deadline);
     const std::size_t from = start(other) * size;
-    std::memcpy(target + from, segment_.buffer(other, step_) + from, start(other + 1) * size - from);
+    copy_bytes(target + from, segment_.buffer(other, step_) + from, start(other + 1) * size - from);
   }
 }
 
@@ -187,7 +192,7 @@ void Group::send(const std::byte* data, std::size_t count, DataType type, std::u
     segment_.await(channel.taken, sent + 1 - kSlots, to, deadline);
     const std::size_t bytes = std::min(kSlotBytes, size_bytes - offset);
     channel.slots[sent % kSlots] = {size_bytes, static_cast<std::uint32_t>(bytes), type};
-    std::memcpy(segment_.slot(rank_, to, sent), data + offset, bytes);
+    copy_bytes(segment_.slot(rank_, to, sent), data + offset, bytes);
     channel.sent.ring(++sent);
     offset += bytes;
   } while (offset < size_bytes);
@@ -212,7 +217,7 @@ void Group::receive(std::byte* data, std::size_t count, DataType type, std::uint
       }
     }
     const std::size_t bytes = std::min<std::uint64_t>(left, kSlotBytes);
-    if (problem.empty()) std::memcpy(data + offset, segment_.slot(from, rank_, taken), bytes);
+    if (problem.empty()) copy_bytes(data + offset, segment_.slot(from, rank_, taken), bytes);
     channel.taken.ring(++taken);
     left -= bytes;
     offset += bytes;

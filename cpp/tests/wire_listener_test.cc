@@ -96,6 +96,10 @@ TEST_F(ListenerTest, PausesWithoutDescriptorsAndThenGoesOn) {
   std::string logged;
   set_log_sink([&](LogLevel, std::string_view, std::string_view message) { logged += message; });
   const auto listener = listen(directory_.socket());
+  // One that is accepted, too: where UndefinedBehaviorSanitizer looks at a type for the first time it needs
+  // descriptors.
+  const UniqueFd first = start_connect(parse_endpoint(directory_.socket())).fd;
+  ASSERT_TRUE(pump(reactor_, [&] { return accepted_.size() == 1; }));
   const UniqueFd client = start_connect(parse_endpoint(directory_.socket())).fd;
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
@@ -110,8 +114,8 @@ TEST_F(ListenerTest, PausesWithoutDescriptorsAndThenGoesOn) {
   }
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_LE(rounds, 4) << "the poller must not spin";
-  EXPECT_TRUE(accepted_.empty());
-  EXPECT_TRUE(pump(reactor_, [&] { return accepted_.size() == 1; }));
+  EXPECT_EQ(accepted_.size(), 1u);
+  EXPECT_TRUE(pump(reactor_, [&] { return accepted_.size() == 2; }));
   set_log_sink({});
   EXPECT_NE(logged.find("cannot accept on " + directory_.socket()), std::string::npos);
 }
