@@ -18,6 +18,11 @@ foreach(source ${test_sources})
 endforeach()
 list(REMOVE_DUPLICATES test_parts)
 
+# ThreadSanitizer takes twenty times as long, on a machine that may be busy.
+set(limit_s 120)
+if(AKTIS_SANITIZE)
+  set(limit_s 600)
+endif()
 foreach(part ${test_parts})
   set(target ${part}_tests)
   add_executable(${target} EXCLUDE_FROM_ALL ${${part}_sources})
@@ -36,5 +41,5 @@ foreach(part ${test_parts})
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_dependencies(aktis_tests ${target})
   # Asked when ctest runs: a sanitized binary may not be able to run in the middle of a build.
-  gtest_discover_tests(${target} TEST_PREFIX ${part}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 120)
+  gtest_discover_tests(${target} TEST_PREFIX ${part}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT ${limit_s})
 endforeach()
