@@ -58,9 +58,13 @@ class Rounds:
         found = self._rounds.get(number)
         return found is not None and who in found.waiting_for
 
+    def waiting_for(self, who: bytes) -> list[int]:
+        """The rounds that still want somebody's answer."""
+        return [number for number, found in self._rounds.items() if who in found.waiting_for]
+
     def gone(self, who: bytes) -> None:
         """Somebody has left; no round waits for it any more."""
-        for number in list(self._rounds):
+        for number in self.waiting_for(who):
             self.answered(who, number)
 
     def expire(self, number: int) -> None:

@@ -93,7 +93,7 @@ class Gateway:
         if old is not None:
             reason = "a newer stream of this node took over"
             old.close(gcs_pb2.NodeRefused(code=gcs_pb2.NodeRefused.REPLACED, reason=reason))
-        self._attached.pop(node_id, None)
+        self._detach(node_id)
         self._current[node_id] = session
         self.outbox.before(lambda: self._attach(node_id, session))
 
@@ -123,7 +123,7 @@ class Gateway:
         if self._current.get(node_id) is not session:
             return
         del self._current[node_id]
-        self._attached.pop(node_id, None)
+        self._detach(node_id)
         self.cluster.disconnected(node_id, self.outbox.step())
 
     def subscribe(self, wake: Callable[[], None]) -> None:
@@ -169,6 +169,10 @@ class Gateway:
     def _attach(self, node_id: bytes, session: Session) -> None:
         if self._current.get(node_id) is session:
             self._attached[node_id] = session
+
+    def _detach(self, node_id: bytes) -> None:
+        if self._attached.pop(node_id, None) is not None:
+            self._snapshots.gone(node_id)
 
     def _settle(self, effects: Effects) -> None:
         self.cluster.settle(effects)

@@ -1,6 +1,7 @@
 """What nodes and their processes know at one moment: rounds over the connected nodes. Belongs to the loop.
 
-Nothing of it is stored, and nobody sends it unasked. A node that does not answer in time is named instead.
+Nothing of it is stored, and nobody sends it unasked. A node that does not answer in time, or whose stream
+ends before it has answered, is named instead.
 """
 
 from collections.abc import Callable, Mapping
@@ -76,3 +77,9 @@ class Snapshots:
             snapshot.node_id = node_id
             self._replies[snapshot.round].nodes.append(snapshot)
             self._rounds.answered(node_id, snapshot.round)
+
+    def gone(self, node_id: bytes) -> None:
+        """A node's stream has ended, and with it what it was asked."""
+        for number in self._rounds.waiting_for(node_id):
+            self._replies[number].silent.append(f"node {node_id.hex()} (disconnected)")
+        self._rounds.gone(node_id)

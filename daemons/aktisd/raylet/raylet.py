@@ -128,7 +128,11 @@ class Raylet:
             self.logic.environments.describe,
             lambda answer: self.gcs.send(gcs_pb2.NodeUp(snapshot=answer)),
             self._loop.call_later,
+            self._aside,
         )
+
+    def _aside(self, blocking: Callable[[], None], then: Callable[[], None]) -> None:
+        self._loop.run_in_executor(None, blocking).add_done_callback(lambda _: then())
 
     # ---- life ----
 

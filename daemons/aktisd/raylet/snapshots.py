@@ -49,6 +49,7 @@ class Snapshots:
         workers, environments: What the node itself knows.
         send: Sends an answer to the GCS.
         call_later: Does something on the loop later.
+        aside: Does the first thing in another thread, then the second on the loop.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Snapshots:
         environments: Callable[[], Iterable[snapshot_pb2.EnvironmentSnapshot]],
         send: Callable[[snapshot_pb2.NodeSnapshot], None],
         call_later: Callable[[float, Callable[[], None]], object],
+        aside: Callable[[Callable[[], None], Callable[[], None]], object],
     ) -> None:
         self._node = node
         self._log_dir = log_dir
@@ -68,6 +70,7 @@ class Snapshots:
         self._environments = environments
         self._send = send
         self._call_later = call_later
+        self._aside = aside
         self._rounds = Rounds()
         self._open: dict[int, _Open] = {}
 
@@ -77,6 +80,13 @@ class Snapshots:
         answer = snapshot_pb2.NodeSnapshot(round=what.round)
         answer.MergeFrom(self._node)
         self._add_own(answer, what, limit)
+        if what.logs or what.log_file:  # a disk may be slow, and leases must not wait for it
+            self._aside(lambda: self._add_logs(answer, what), lambda: self._ask(answer, what, limit))
+        else:
+            self._ask(answer, what, limit)
+
+    def _ask(self, answer: snapshot_pb2.NodeSnapshot, what: snapshot_pb2.TakeSnapshot, limit: int) -> None:
+        """Ask the processes; the answer is sent when they have answered."""
         asked = list(self._processes()) if what.tasks or what.objects else []
         names = {one.worker_id: f"worker {one.worker_id.hex()} (pid {one.pid})" for one in asked}
 
@@ -130,6 +140,9 @@ class Snapshots:
             environments = list(self._environments())
             answer.environments.extend(environments[:limit])
             answer.left_off += max(0, len(environments) - limit)
+
+    def _add_logs(self, answer: snapshot_pb2.NodeSnapshot, what: snapshot_pb2.TakeSnapshot) -> None:
+        """In a thread of its own."""
         if what.logs:
             answer.log_files.extend(log_files.names(self._log_dir))
         if what.log_file:

@@ -76,3 +76,15 @@ def test_nobody_to_ask() -> None:
     gcs.take(b"c")
     assert [list(reply.silent) for reply in gcs.replies] == [[], ["node 63 (not connected)"]]
     assert gcs.deadlines == []
+
+
+def test_a_node_that_leaves_is_named_at_once() -> None:
+    gcs = Gcs(b"a", b"b", b"c")
+    gcs.take()
+    gcs.answer(b"c")
+    gcs.snapshots.gone(b"a")
+    gcs.snapshots.gone(b"c")
+    gcs.answer(b"b")
+    (reply,) = gcs.replies
+    assert list(reply.silent) == ["node 61 (disconnected)"]
+    assert [node.node_id for node in reply.nodes] == [b"c", b"b"]

@@ -1,5 +1,6 @@
 """A node asks its processes, waits until a deadline, and keeps to the limit."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,14 @@ class Node:
             lambda: [environment],
             self.answers.append,
             lambda delay_s, action: self.deadlines.append((delay_s, action)),
+            self.aside,
         )
+
+    def aside(self, blocking: Callable[[], None], then: Callable[[], None]) -> None:
+        thread = threading.Thread(target=blocking)
+        thread.start()
+        thread.join()
+        then()
 
 
 def tasks(number: int, count: int) -> snapshot_pb2.ProcessSnapshot:
