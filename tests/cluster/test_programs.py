@@ -203,3 +203,45 @@ aktis.kill(aktis.get_actor("kept"))
 """
         assert output(run_program(sandbox, first)).strip() == "[1, 1]"
         assert output(run_program(sandbox, second)).split() == ["2", "gone"]
+
+
+def test_functions_leave_the_cluster_with_the_last_job_that_needs_them(sandbox: Sandbox) -> None:
+    with started_cluster(sandbox):
+        keeper = """
+import aktis
+aktis.init(namespace="shared")
+@aktis.remote
+def double(x): return 2 * x
+@aktis.remote(max_restarts=1, max_task_retries=-1)
+class Kept:
+    def pid(self):
+        import os
+        return os.getpid()
+    def double(self, x): return aktis.get(double.remote(x))
+kept = Kept.options(name="kept", lifetime="detached").remote()
+print(aktis.get(kept.pid.remote()))
+"""
+        count = """
+import aktis, sys
+from aktis._proto import gcs_pb2
+from aktis._runtime import current
+aktis.init(namespace="shared")
+request = gcs_pb2.KvListRequest(namespace="functions")
+def functions(): return len(current.require().control.gcs("KvList", request, gcs_pb2.KvListReply).keys)
+"""
+        user = """
+import os, signal
+kept = aktis.get_actor("kept")
+os.kill(int(sys.argv[1]), signal.SIGKILL)
+print(aktis.get(kept.double.remote(2)), functions())
+aktis.kill(kept)
+"""
+        wait = """
+import time
+deadline = time.monotonic() + 20  # a driver's end is heard of by and by
+while functions() and time.monotonic() < deadline: pass
+print(functions())
+"""
+        pid = output(run_program(sandbox, keeper)).strip()
+        assert output(run_program(sandbox, count + user, pid)).split() == ["4", "2"]
+        assert output(run_program(sandbox, count + wait)).split() == ["0"]

@@ -141,10 +141,16 @@ class Control:
         value: bytes,
         *,
         overwrite: bool,
+        job_id: bytes = b"",
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> bool:
-        """Store a value; False when there is one already and it was not overwritten."""
-        request = gcs_pb2.KvPutRequest(namespace=namespace, key=key, value=value, overwrite=overwrite)
+        """Store a value; False when there is one already and it was not overwritten.
+
+        With ``job_id`` it is kept until that job is over, with its actors, and every other that has put it.
+        """
+        request = gcs_pb2.KvPutRequest(
+            namespace=namespace, key=key, value=value, overwrite=overwrite, job_id=job_id
+        )
         return self.gcs("KvPut", request, gcs_pb2.KvPutReply, timeout_s).added
 
     def actor(self, actor_id: bytes) -> gcs_pb2.Actor | None:

@@ -34,11 +34,18 @@ class Exported:
 class FunctionStore:
     """Exports and loads. Any thread."""
 
-    def __init__(self, control: Control, advice: Advice, before_first_export: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        control: Control,
+        advice: Advice,
+        before_first_export: Callable[[], None],
+        job_id: Callable[[], bytes],
+    ) -> None:
         """Use the cluster's key-value store; ``before_first_export`` runs once."""
         self._control = control
         self._advice = advice
         self._before_first_export = before_first_export
+        self._job_id = job_id
         self._lock = threading.Lock()
         self._exported: set[bytes] = set()
         # References that the functions close over live as long as the functions can be called.
@@ -69,7 +76,7 @@ class FunctionStore:
                 return function_id
             if not self._exported:
                 self._before_first_export()
-            self._control.kv_put(KV_NAMESPACE, function_id, data, overwrite=False)
+            self._control.kv_put(KV_NAMESPACE, function_id, data, overwrite=False, job_id=self._job_id())
             self._exported.add(function_id)
             self._captured.extend(references)
         return function_id

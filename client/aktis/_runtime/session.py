@@ -86,7 +86,7 @@ class Session:
         self.callbacks = Errands("callback", max_queued=sys.maxsize)
         self.printer = Printer()  # whoever reads what the program prints
         self.watchers = Watchers(self.core)
-        self.functions = FunctionStore(self.control, self.advice, self._publish_job)
+        self.functions = FunctionStore(self.control, self.advice, self._publish_job, lambda: self.job_id)
         self.environments = EnvironmentStore(self.control, self.functions, lambda: self.job_id)
         self.classes = SchedulingClasses()
         self.actors = ActorDirectory(self.core, self.control, self.errands, self.inquiries)
@@ -167,7 +167,9 @@ class Session:
 
     def _publish_job(self) -> None:
         if self.role == _core.ROLE_DRIVER and self.job is not None:
-            self.control.kv_put(KV_NAMESPACE, self.job_id, self.job.encode(), overwrite=True)
+            self.control.kv_put(
+                KV_NAMESPACE, self.job_id, self.job.encode(), overwrite=True, job_id=self.job_id
+            )
 
     def close(self) -> None:
         """Close every connection; waits of other threads end with an error. Then end an embedded cluster."""

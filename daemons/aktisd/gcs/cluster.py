@@ -15,6 +15,7 @@ from aktisd.gcs.actors.requests import ActorRequests
 from aktisd.gcs.clock import Clock
 from aktisd.gcs.effects import Effects
 from aktisd.gcs.errors import invalid
+from aktisd.gcs.job_keys import JobKeys
 from aktisd.gcs.jobs import COUNTER_KEY, JobManager
 from aktisd.gcs.kv import KvManager
 from aktisd.gcs.limits import Limits
@@ -93,7 +94,8 @@ class Cluster:
             record.group_id for record in self.groups.table if self._ends_with_its_owner(record)
         )
         self.kv.load(image.kv_sizes)
-        self.packages = PackageKeeper(clock, limits, self.kv, self._needs_environments, self._of_actors)
+        self.packages = PackageKeeper(clock, limits, self.kv, self._is_job_alive, self._of_actors)
+        self.job_keys = JobKeys(clock, self.kv, self._is_job_alive)
         self._next_tick_ms = clock.monotonic_ms() + self.nodes.tick_period_ms
 
     # ---- nodes' streams ----
@@ -154,6 +156,7 @@ class Cluster:
         for job_id in self.jobs.due():
             self.finish_job(job_id, "its driver did not come back after a restart", out)
         self.packages.tick(out)
+        self.job_keys.tick(out)
 
     def settle(self, out: Effects) -> None:
         """Finish a step: place what can be placed now."""
@@ -176,6 +179,7 @@ class Cluster:
             return
         self.actors.job_finished(job_id, out)
         self.packages.trim(out)
+        self.job_keys.trim(out)
         for record in self.groups.table.of_job(job_id):
             if self._ends_with_its_owner(record):
                 self._ownerless.add(record.group_id)
@@ -185,6 +189,8 @@ class Cluster:
 
     def kv_put(self, request: gcs_pb2.KvPutRequest, out: Effects) -> gcs_pb2.KvPutReply:
         """Store a value; see `KvManager.put`."""
+        if request.job_id:
+            self.job_keys.hold(request, out)
         reply = self.kv.put(request, out)
         self.packages.stored(request.namespace, out)
         return reply
@@ -229,7 +235,7 @@ class Cluster:
 
     # ---- steps ----
 
-    def _needs_environments(self, job_id: bytes) -> bool:
+    def _is_job_alive(self, job_id: bytes) -> bool:
         return self.jobs.is_running(job_id) or bool(self.actors.table.of_job(job_id))
 
     def _of_actors(self) -> set[str]:

@@ -14,10 +14,12 @@ class Store:
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, bytes], bytes] = {}
+        self.jobs: set[bytes] = set()
         self.gets = 0
 
-    def kv_put(self, namespace: str, key: bytes, value: bytes, *, overwrite: bool) -> bool:
+    def kv_put(self, namespace: str, key: bytes, value: bytes, *, overwrite: bool, job_id: bytes) -> bool:
         self.values[namespace, key] = value
+        self.jobs.add(job_id)
         return True
 
     def kv_get(self, namespace: str, key: bytes) -> bytes | None:
@@ -34,7 +36,7 @@ def without_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(store: Store, log: list[str] | None = None) -> FunctionStore:
     noted = log if log is not None else []
     control: Any = store
-    return FunctionStore(control, Advice(), lambda: noted.append("first"))
+    return FunctionStore(control, Advice(), lambda: noted.append("first"), lambda: b"job!")
 
 
 def adder(amount: int) -> Any:
@@ -52,6 +54,7 @@ def test_a_function_is_exported_once_and_loaded_once() -> None:
     assert worker.load(function_id).value(1) == 3
     assert worker.load(function_id).value(1) == 3
     assert store.gets == 1
+    assert store.jobs == {b"job!"}
 
 
 def test_another_body_is_another_function() -> None:
