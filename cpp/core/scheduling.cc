@@ -303,9 +303,8 @@ void Scheduling::give(Lease& lease, TaskRecord& task, TimePoint now) {
 std::uint64_t Scheduling::backlog(const Class& cls) const {
   std::uint64_t waiting = cls.queue.size();
   for (const Lease* lease : cls.leases) {
-    // Of what a worker holds, all but the task that it runs could run elsewhere; a blocked one has given
-    // the rest back already.
-    if (!lease->blocked && lease->in_flight.size() > 1) waiting += lease->in_flight.size() - 1;
+    // Of what a worker holds, all but the task that it runs could run elsewhere.
+    if (lease->in_flight.size() > 1) waiting += lease->in_flight.size() - 1;
   }
   return waiting;
 }
@@ -363,7 +362,7 @@ void Scheduling::steal_for(Class& cls, TimePoint now) {
   if (!someone_idle || !cls.queue.empty()) return;
   Lease* victim = nullptr;
   for (Lease* lease : cls.leases) {
-    if (lease->in_flight.size() < 2 || lease->stealing || lease->blocked) continue;
+    if (lease->in_flight.size() < 2 || lease->stealing) continue;
     const double queued_ns = static_cast<double>(lease->in_flight.size() - 1) * cls.mean_run_ns;
     const bool worthwhile = queued_ns > static_cast<double>(config_.steal_worthwhile.count());
     const bool stuck = now - lease->last_progress >= config_.stuck_after;

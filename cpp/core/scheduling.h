@@ -11,7 +11,8 @@
 //   it (steal: the owner asks, the busy worker gives back what it has not started).
 // * A task that turns out to be long gets nothing more queued behind it, and when all leases are stuck like
 //   this, one more is asked for, which then steals: what waits must not depend on the end of what runs.
-// * A worker that blocks gives its queued tasks back by itself and gets no more until it answers.
+// * A worker that blocks gives its queued tasks back by itself and gets no more until it answers. It may go
+//   on before that: what comes then, sent before its owner knew, lies behind its task and is stolen as usual.
 // * Higher priorities are pushed first. What has been pushed is not called back, but classes whose work is
 //   less urgent give up as many leases as another one lacks, each after the task that it runs.
 // * Where a worker ends after `max_calls` runs it is not given more than that, and when it says that it

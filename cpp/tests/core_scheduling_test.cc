@@ -122,6 +122,32 @@ TEST_F(SchedulingTest, ABlockedWorkerGetsNothingUntilItAnswers) {
   EXPECT_EQ(queued.state, TaskState::kPushed);
 }
 
+TEST_F(SchedulingTest, WhatReachedABlockedWorkerAfterItRanOnIsNotLeftBehind) {
+  lease(1);
+  learn(microseconds(20));
+  TaskRecord& endless = enqueue();
+  TaskRecord& queued = enqueue();
+  TaskRecord& on_its_way = enqueue();  // and does not wait any more when this one comes
+  TaskRecord* given[] = {&queued};
+  scheduling_.on_give_back(1, GiveBackReason::kBlocked, given, now_);
+  lease(2);
+  reply(queued, microseconds(20));
+  now_ += milliseconds(10);
+  scheduling_.tick(now_);
+  ASSERT_EQ(out_.stolen.size(), 1u);
+  EXPECT_EQ(out_.stolen[0], std::pair(LeaseId{1}, 1u));
+  scheduling_.on_give_back(1, GiveBackReason::kStolen, {}, now_);
+  scheduling_.drop_lease(2);
+  scheduling_.tick(now_);
+  EXPECT_EQ(out_.wanted.back(), 1u) << "somebody must come who takes it";
+  lease(3);
+  EXPECT_EQ(out_.stolen.size(), 2u);
+  TaskRecord* stolen[] = {&on_its_way};
+  scheduling_.on_give_back(1, GiveBackReason::kStolen, stolen, now_);
+  EXPECT_EQ(on_its_way.lease, 3u);
+  EXPECT_EQ(endless.state, TaskState::kPushed);
+}
+
 TEST_F(SchedulingTest, AClassWithTasksStarvesUntilItsFirstLease) {
   EXPECT_FALSE(scheduling_.starves());
   enqueue();
