@@ -6,6 +6,13 @@
 #include <stdexcept>
 
 namespace aktis::core {
+namespace {
+
+// Leases that are asked for at a time. More tell the raylet nothing that the backlog does not, and when these
+// have come others are asked for.
+constexpr double kMaxWanted = 1024;
+
+}  // namespace
 
 void Scheduling::enqueue(TaskRecord& task, TimePoint now, bool front) {
   task.change(TaskState::kQueued);
@@ -326,7 +333,7 @@ void Scheduling::ask_for_leases(std::uint64_t key, Class& cls) {
     return !lease->blocked && !lease->closing && !lease->stuck && !is_spent(cls, *lease);
   });
   // Work of a few milliseconds is not worth a second worker, but some worker there must be.
-  LeaseWish wish{static_cast<std::uint32_t>(std::min(useful, 1e6)), waiting,
+  LeaseWish wish{static_cast<std::uint32_t>(std::min(useful, kMaxWanted)), waiting,
                  cls.queue.empty() ? 0 : cls.queue.top_priority()};
   std::uint32_t& wanted = wish.wanted;
   if (any_usable && cls.queue.empty() && useful <= 1) wanted = 0;

@@ -284,6 +284,29 @@ TEST_F(SchedulingTest, AWorkerThatEndsAfterSoManyRunsIsNotGivenMore) {
   EXPECT_EQ(scheduling_.find(2)->in_flight.back(), tasks[2]);
 }
 
+TEST_F(SchedulingTest, AsManyLeasesAsItTakesAreAskedForAThousandAtATime) {
+  auto shape = std::make_shared<TaskTemplate>();
+  shape->class_key = 1;
+  shape->max_calls = 1;  // a lease for every task
+  constexpr std::size_t kTasks = 3000;
+  for (std::size_t i = 0; i < kTasks; ++i) {
+    TaskRecord& task = make_task();
+    task.shape = shape;
+    scheduling_.enqueue(task, now_);
+  }
+  LeaseId leases = 0;
+  for (std::size_t told = 0; told < out_.wanted.size() && leases < kTasks;) {
+    told = out_.wanted.size();
+    ASSERT_LE(out_.wanted.back(), 1024u);
+    for (std::uint32_t left = out_.wanted.back(); left > 0 && told == out_.wanted.size(); --left) {
+      lease(++leases);
+      reply(*out_.pushed.back().second, microseconds(20));
+      scheduling_.on_lease_broken(leases, "it has run what it may", now_);
+    }
+  }
+  EXPECT_EQ(leases, kTasks);
+}
+
 TEST_F(SchedulingTest, NothingOfAnEndedClassStartsAndItIsForgottenWithItsLastLease) {
   lease(1);
   TaskRecord& running = enqueue();

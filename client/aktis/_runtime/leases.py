@@ -2,8 +2,8 @@
 
 Pure policy, on the service thread: events in, instructions out. The core measures (it knows queues and run
 times), says how many leases would be of use and returns those that were idle for long enough; the raylet
-decides who gets how many. What is left for us is to bound, to return what the raylet asks for, and to warn
-once about what can never be.
+decides who gets how many. What is left for us is to ask for exactly what the core says, because it counts
+what has not come yet, to return what the raylet asks for, and to warn once about what can never be.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,6 @@ from typing import Final
 from aktis._runtime.strategies import Strategy
 
 ANYWHERE: Final = Strategy()
-MAX_WANTED: Final = 1024
-"""Leases that one request asks for: more tell the raylet nothing that the backlog does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +84,10 @@ class LeasePolicy:
     def needed(self, class_key: int, wanted: int, backlog: int, priority: int = 0) -> list[Instruction]:
         """The core could use so many more leases."""
         state = self._classes[class_key]
-        state.wanted = min(wanted, MAX_WANTED)
-        if state.wanted == 0:
+        state.wanted = wanted
+        if wanted == 0:
             state.warned = ""
-        return [Request(state.cls, state.wanted, backlog, priority)]
+        return [Request(state.cls, wanted, backlog, priority)]
 
     def end_class(self, class_key: int) -> list[Instruction]:
         """No task of a class will run any more; it is forgotten with its last lease."""

@@ -1,7 +1,7 @@
 """The lease policy: what is asked for, given back, and said."""
 
 import pytest
-from aktis._runtime.leases import MAX_WANTED, LeasePolicy, Request, Return, SchedulingClass, Warn
+from aktis._runtime.leases import LeasePolicy, Request, Return, SchedulingClass, Warn
 
 CLASS = SchedulingClass(7, "f", (("CPU", 10_000),))
 
@@ -31,10 +31,6 @@ def policy(core: Core) -> LeasePolicy:
 def test_what_the_core_could_use_is_asked_for(policy: LeasePolicy) -> None:
     assert policy.needed(7, 3, 100) == [Request(CLASS, 3, 100)]
     assert policy.needed(7, 0, 0) == [Request(CLASS, 0, 0)]
-
-
-def test_a_request_is_bounded_and_the_backlog_is_not(policy: LeasePolicy) -> None:
-    assert policy.needed(7, 10**6, 10**6) == [Request(CLASS, MAX_WANTED, 10**6)]
 
 
 def test_a_lease_that_the_core_returned_is_held_no_more(policy: LeasePolicy) -> None:
