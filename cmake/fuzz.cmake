@@ -9,7 +9,7 @@ foreach(source ${fuzz_sources})
   get_filename_component(name ${source} NAME_WE)
   set(target fuzz_${name})
   add_executable(${target} EXCLUDE_FROM_ALL ${source})
-  target_link_libraries(${target} PRIVATE aktis_core aktis_plasma aktis_wire)
+  target_link_libraries(${target} PRIVATE aktis_core aktis_plasma aktis_wire aktis_collective)
   target_link_options(${target} PRIVATE -fsanitize=fuzzer)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name}
                         RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)

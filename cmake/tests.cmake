@@ -43,3 +43,19 @@ foreach(part ${test_parts})
   # Asked when ctest runs: a sanitized binary may not be able to run in the middle of a build.
   gtest_discover_tests(${target} TEST_PREFIX ${part}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT ${limit_s})
 endforeach()
+
+# Every fuzz target with its committed seeds is a test as well, so that what a fuzzer has found stays mended: the
+# targets are functions of their names in fuzz_tests.
+file(GLOB fuzz_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/fuzz/*.cc)
+foreach(source ${fuzz_sources})
+  get_filename_component(name ${source} NAME_WE)
+  string(APPEND fuzz_targets "FUZZ_TARGET(${name})\n")
+  add_library(seeds_of_${name} OBJECT EXCLUDE_FROM_ALL ${source})
+  target_compile_definitions(seeds_of_${name} PRIVATE LLVMFuzzerTestOneInput=${name})
+  target_compile_options(seeds_of_${name} PRIVATE -O1)
+  target_include_directories(seeds_of_${name} PRIVATE ${PROJECT_SOURCE_DIR}/cpp ${XXHASH_INCLUDE_DIR})
+  target_sources(fuzz_tests PRIVATE $<TARGET_OBJECTS:seeds_of_${name}>)
+endforeach()
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/fuzz_targets.inc CONTENT "${fuzz_targets}")
+target_include_directories(fuzz_tests PRIVATE ${PROJECT_BINARY_DIR})
+target_compile_definitions(fuzz_tests PRIVATE AKTIS_FUZZ_CORPUS="${PROJECT_SOURCE_DIR}/cpp/fuzz/corpus")

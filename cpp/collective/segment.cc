@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <iterator>
 #include <system_error>
 
 namespace aktis::collective {
@@ -66,6 +67,11 @@ std::uint32_t spins_for(std::uint32_t world_size) {
 std::string text_of(const Description& description) {
   constexpr const char* kNames[] = {"barrier",   "allreduce", "reduce",
                                     "broadcast", "allgather", "reducescatter"};
+  // It may be another member's, who may be of another version.
+  const bool known = static_cast<std::size_t>(description.call) < std::size(kNames) &&
+                     static_cast<std::size_t>(description.type) < kDataTypes &&
+                     static_cast<std::size_t>(description.operation) < kOperations;
+  if (!known) return "a call that this version does not have";
   std::string text = kNames[static_cast<std::size_t>(description.call)];
   if (description.call == Call::kBarrier) return text;
   text += " of " + std::to_string(description.count) + " " + std::string(name_of(description.type));

@@ -105,7 +105,7 @@ bool Core::settle_copy(const ReplyMessage& reply, const WorkerId& from) {
   // It failed while the other goes on, or comes too late.
   if (!from_copy) take_over(task, copy);
   TaskRecord& gone = copy;
-  scheduling_.on_reply(gone, Nanoseconds(reply.end_unix_ns - reply.start_unix_ns), wire::Clock::now());
+  scheduling_.on_reply(gone, run_time_of(reply), wire::Clock::now());
   if (reply.hold != 0) references_.adopt_return(from, reply.hold, {});
   forget_copy(gone);
   return true;

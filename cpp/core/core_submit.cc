@@ -246,7 +246,7 @@ bool Core::on_reply(const WorkerId& from, Bytes payload) {
   if (!answers(*reply, task.shape->num_returns)) return false;
   const auto now = wire::Clock::now();
   if (task.actor.is_nil()) {
-    scheduling_.on_reply(task, Nanoseconds(reply->end_unix_ns - reply->start_unix_ns), now);
+    scheduling_.on_reply(task, run_time_of(*reply), now);
   } else {
     actor_calls_.on_reply(task);
   }

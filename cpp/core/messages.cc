@@ -187,6 +187,11 @@ std::optional<StreamTakenMessage> decode_stream_taken(Bytes payload) {
   return message;
 }
 
+std::chrono::nanoseconds run_time_of(const ReplyMessage& reply) {
+  const bool possible = reply.start_unix_ns >= 0 && reply.end_unix_ns >= reply.start_unix_ns;
+  return std::chrono::nanoseconds(possible ? reply.end_unix_ns - reply.start_unix_ns : 0);
+}
+
 bool answers(const ReplyMessage& reply, std::uint32_t num_returns) {
   const auto is_whole = [](const ReturnMessage& value) {
     return value.in_plasma || parse_value(value.value).has_value();

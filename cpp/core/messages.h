@@ -6,6 +6,7 @@
 // version may have put them there.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -160,6 +161,8 @@ void encode_reply_head(wire::ByteWriter& out, const ReplyMessage& head, std::uin
 void encode_return(wire::ByteWriter& out, bool in_plasma, std::uint64_t size_bytes, Bytes value,
                    std::span<const RefId> nested);
 std::optional<ReplyMessage> decode_reply(Bytes payload);
+// How long the task ran by its executor's clock; zero when that was set back meanwhile, or is none.
+std::chrono::nanoseconds run_time_of(const ReplyMessage& reply);
 // Whether it can be the answer to a task with so many returns: the right number of whole values, or an error.
 bool answers(const ReplyMessage& reply, std::uint32_t num_returns);
 

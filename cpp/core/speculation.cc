@@ -4,6 +4,11 @@
 #include <cmath>
 
 namespace aktis::core {
+namespace {
+
+constexpr double kMaxNs = 9e18;  // what fits; a clock that was set may have made it nearly that
+
+}  // namespace
 
 void Speculation::finished(std::chrono::nanoseconds run_time) {
   if (sample_ns_.size() < kSample) {
@@ -21,7 +26,8 @@ std::optional<std::chrono::nanoseconds> Speculation::limit(double quantile) cons
   const auto index = static_cast<std::size_t>(std::max(1.0, rank)) - 1;
   const auto place = times.begin() + static_cast<std::ptrdiff_t>(std::min(index, times.size() - 1));
   std::nth_element(times.begin(), place, times.end());
-  const auto usual = std::chrono::nanoseconds(std::llround(config_.factor * static_cast<double>(*place)));
+  const double usual_ns = std::min(config_.factor * static_cast<double>(*place), kMaxNs);
+  const auto usual = std::chrono::nanoseconds(std::llround(usual_ns));
   return std::max(usual, config_.at_least);
 }
 

@@ -118,6 +118,16 @@ TEST_P(GroupTest, DifferentCallsAreRefusedByAllAndTheGroupGoesOn) {
   });
 }
 
+TEST(DescriptionTest, WhatAnotherVersionCallsHasAText) {
+  Description unknown_call, unknown_type, unknown_operation;
+  unknown_call.call = static_cast<Call>(6);
+  unknown_type.type = static_cast<DataType>(kDataTypes);
+  unknown_operation.operation = static_cast<Operation>(kOperations);
+  for (const Description& description : {unknown_call, unknown_type, unknown_operation}) {
+    EXPECT_EQ(text_of(description), "a call that this version does not have");
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, GroupTest, ::testing::Values(2, 3, 5));
 
 TEST(BrokenGroupTest, WhoIsLateBreaksTheGroupForAll) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <limits>
 
 #include "core/messages.h"
 
@@ -99,6 +100,20 @@ TEST(MessagesTest, ReplyRoundTrip) {
   EXPECT_EQ(reply->returns[1].size_bytes, 1u << 20);
   for (std::size_t size = 0; size < raw.size(); ++size)
     EXPECT_FALSE(decode_reply(Bytes(raw).first(size))) << size;
+}
+
+TEST(MessagesTest, ARunTimeThatCannotBeIsNone) {
+  using std::chrono::nanoseconds;
+  const auto run_time = [](std::int64_t start_unix_ns, std::int64_t end_unix_ns) {
+    return run_time_of({.start_unix_ns = start_unix_ns, .end_unix_ns = end_unix_ns});
+  };
+  constexpr auto kLeast = std::numeric_limits<std::int64_t>::min();
+  constexpr auto kMost = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(run_time(5, 9), nanoseconds(4));
+  EXPECT_EQ(run_time(0, kMost), nanoseconds(kMost));
+  EXPECT_EQ(run_time(9, 5), nanoseconds(0));  // the clock was set back
+  EXPECT_EQ(run_time(kLeast, 1), nanoseconds(0));
+  EXPECT_EQ(run_time(1, kLeast), nanoseconds(0));
 }
 
 TEST(MessagesTest, SmallMessagesRoundTrip) {
