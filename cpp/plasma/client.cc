@@ -96,13 +96,13 @@ struct Client::Impl final : wire::ConnectionDelegate,
       default:
         break;
     }
-    if (!understood)
-      from.close("malformed frame of type " + std::to_string(frame.header.type) + " from the store");
+    if (understood) return;
+    from.close("malformed frame of type " + std::to_string(frame.header.type) + " from the store");
   }
 
   bool on_arena(std::span<const std::byte> payload) {
     const auto info = decode_arena(payload);
-    if (!info || !arena_fd) return false;
+    if (const std::lock_guard lock(mutex); !info || !arena_fd || mapping) return false;  // views of one stay
     std::shared_ptr<ClientMapping> mapped;
     std::string problem;
     try {
