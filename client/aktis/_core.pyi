@@ -327,7 +327,9 @@ class Core:
         workers_of(task_id) names whom to kill when force is wanted."""
     def workers_of(self, task_id: bytes) -> list[tuple[bytes, int]]:
         """(worker id, lease id) that have the task now: two when it runs twice, and an earlier run that was
-        called off may not have ended; of calls of actors the lease is 0, waiting or not."""
+        called off may not have ended; of calls of actors the lease is 0."""
+    def is_call(self, task_id: bytes) -> bool:
+        """Whether a task, anybody's, is a call of an actor: its id says so."""
     def ask_to_cancel(self, object_id: bytes, force: bool, recursive: bool) -> bool:
         """Ask the owner of another process's object to cancel its task; False when it is ours or unknown."""
     def children_of(self, task_id: bytes) -> list[bytes]: ...

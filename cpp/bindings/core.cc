@@ -445,6 +445,7 @@ void bind_submitting(Class& type) {
            [](PyCore& self, const py::bytes& object, bool force, bool recursive) {
              return self.core->ask_to_cancel(id_from<ObjectId>(object), force, recursive);
            })
+      .def("is_call", [](PyCore&, const py::bytes& task) { return is_call(id_from<TaskId>(task)); })
       .def("workers_of",
            [](PyCore& self, const py::bytes& task) {
              py::list places;

@@ -262,7 +262,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void detach_room(wire::Waiter& waiter);
   // Nothing when an argument is not there (any more): watch() it and try again.
   std::optional<std::vector<std::byte>> encode_creation(const Submission& submission, const TaskId& task);
-  TaskId next_task_id();
+  TaskId next_task_id(bool is_call = false);
 
   void add_lease(std::uint64_t class_key, LeaseId lease, const WorkerId& worker, const std::string& address);
   bool drop_lease(LeaseId lease);
@@ -281,7 +281,7 @@ class Core : public std::enable_shared_from_this<Core>, private SchedulingOutlet
   void remind_of_called_off(const TaskId& task, std::chrono::milliseconds delay);
   // Asks the owner of another process's object to cancel what makes it; false when it is ours or unknown.
   bool ask_to_cancel(const ObjectId& object, bool force, bool recursive);
-  // Where it runs: nowhere, at one place, at two; a call of an actor has the lease 0.
+  // Where it runs: nowhere, at one place, at two. A call of an actor has the lease 0.
   std::vector<std::pair<WorkerId, LeaseId>> workers_of(const TaskId& task);
   std::vector<TaskId> children_of(const TaskId& task);
   void actor_connect(const ActorId& actor, std::uint64_t incarnation, const WorkerId& worker,

@@ -38,8 +38,7 @@ std::vector<std::pair<WorkerId, LeaseId>> Core::workers_of(const TaskId& id) {
   Guard guard(mutex_);
   if (const auto known = tasks_.find(id); known != tasks_.end()) {
     const TaskRecord& task = *known->second;
-    const bool is_call = !task.actor.is_nil();
-    if (is_call || task.state == TaskState::kPushed) places.emplace_back(task.worker, task.lease);
+    if (task.state == TaskState::kPushed) places.emplace_back(task.worker, task.lease);
   }
   if (const auto known = copies_.find(id); known != copies_.end()) {
     places.emplace_back(known->second->worker, known->second->lease);

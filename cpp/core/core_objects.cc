@@ -11,12 +11,8 @@ ObjectEntry* Core::find(const ObjectId& id) {
   return known == objects_.end() ? nullptr : &known->second;
 }
 
-TaskId Core::next_task_id() {
-  TaskId id;
-  const std::uint64_t number = ++last_task_;
-  std::memcpy(id.data, config_.worker.data, 8);
-  std::memcpy(id.data + 8, &number, 8);
-  return id;
+TaskId Core::next_task_id(bool is_call) {
+  return make_task_id(config_.worker, ++last_task_ | (is_call ? kCallBit : 0));
 }
 
 ObjectId Core::next_put_id() { return ObjectId::of(next_task_id(), ObjectId::kPutBit); }

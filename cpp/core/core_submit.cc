@@ -34,7 +34,7 @@ std::string pickle_of(const OwnedValue& value) {
 std::vector<ObjectId> Core::submit(Submission submission) {
   auto record = std::make_unique<TaskRecord>();
   TaskRecord& task = *record;
-  task.id = next_task_id();
+  task.id = next_task_id(!submission.actor.is_nil());
   task.parent = submission.parent;
   task.shape = std::move(submission.shape);
   task.actor = submission.actor;

@@ -23,6 +23,13 @@ TEST(IdsTest, HexIsTwoDigitsPerByte) {
   EXPECT_EQ(id.hex(), "0a0000ff");
 }
 
+TEST(IdsTest, TaskIdsSayWhetherTheyAreCalls) {
+  const WorkerId worker = WorkerId::random();
+  EXPECT_FALSE(is_call(make_task_id(worker, 7)));
+  EXPECT_TRUE(is_call(make_task_id(worker, 7 | kCallBit)));
+  EXPECT_NE(make_task_id(worker, 7), make_task_id(worker, 7 | kCallBit));
+}
+
 TEST(IdsTest, ObjectIdsKnowTheirTaskAndIndex) {
   const TaskId task = TaskId::random();
   const ObjectId object = ObjectId::of(task, 3 | ObjectId::kPutBit);

@@ -33,8 +33,21 @@ using NodeId = Id<struct NodeTag, 16>;
 using JobId = Id<struct JobTag, 4>;
 using ActorId = Id<struct ActorTag, 16>;
 using FunctionId = Id<struct FunctionTag, 16>;  // content hash of an exported function or class
-// 8 random bytes of the submitting worker, then its counter: unique without coordination.
+// 8 random bytes of the submitting worker, then its counter: unique without coordination. The counter's top
+// bit is set for calls of actors, so that whoever holds a result knows, without asking, what makes it.
 using TaskId = Id<struct TaskTag, 16>;
+inline constexpr std::uint64_t kCallBit = 1ull << 63;
+inline TaskId make_task_id(const WorkerId& worker, std::uint64_t number) {
+  TaskId id;
+  std::memcpy(id.data, worker.data, 8);
+  std::memcpy(id.data + 8, &number, 8);
+  return id;
+}
+inline bool is_call(const TaskId& id) {
+  std::uint64_t number;
+  std::memcpy(&number, id.data + 8, 8);
+  return (number & kCallBit) != 0;
+}
 // The task that makes the object, then the index of the return value; puts set kPutBit in the index.
 struct ObjectId : Id<struct ObjectTag, 20> {
   static constexpr std::uint32_t kPutBit = 0x80000000u;

@@ -191,6 +191,24 @@ class TestTasks:
             aktis.get(cancel.options(num_cpus=0).remote([ref], force))
             assert_cancelled(ref)
 
+    def test_a_borrowed_call_of_an_actor_is_not_forced_either(self, board: Any) -> None:
+        @aktis.remote(num_cpus=0)
+        def force(box: list[Any]) -> None:
+            aktis.cancel(box[0], force=True)
+
+        @aktis.remote(num_cpus=0)
+        def force_what_is_known(box: list[Any]) -> str:
+            answer: str = aktis.get(box[0])
+            aktis.cancel(box[0], force=True)
+            return answer
+
+        ref = aktis.remote(Calls).remote().wait_at.remote(board, "gate")
+        hear(board, "at gate")
+        with pytest.raises(ValueError, match=r"kill\(\)"):
+            aktis.get(force.remote([ref]), timeout=TIMEOUT_S)
+        aktis.get(board.say.remote("gate"))
+        assert aktis.get(force_what_is_known.remote([ref]), timeout=TIMEOUT_S) == "gate"
+
     def test_a_finished_one_keeps_its_value_and_its_children(self, board: Any) -> None:
         @aktis.remote
         def leave(board: Any) -> list[Any]:

@@ -239,6 +239,16 @@ def test_force_is_not_for_actors(gate: Any) -> None:
         ray.cancel(ref, force=True)
 
 
+@pytest.mark.differs("force-is-not-for-calls")
+def test_force_is_not_for_borrowed_calls_of_actors(gate: Any) -> None:
+    @ray.remote(num_cpus=0)
+    def force(box: list[Any]) -> None:
+        ray.cancel(box[0], force=True)
+
+    with pytest.raises(ValueError):
+        ray.get(force.remote([gate.wait.remote()]))
+
+
 @pytest.mark.parametrize("value", [1, None, [1]], ids=repr)
 def test_cancel_takes_a_reference(value: object) -> None:
     with pytest.raises(TypeError):

@@ -18,7 +18,7 @@ def cancel_task(session: "Session", ref: ObjectRef[Any], *, force: bool, recursi
     core = session.core
     task_id = core.task_of(ref)
     # A call of an actor has no lease: only the actor as a whole could be killed.
-    if force and _is_call(session, task_id):
+    if force and core.is_call(task_id) and not core.is_ready(ref):
         raise ValueError("cancel(force=True) is not for calls of actors: use kill() to end the actor")
     if not core.ask_to_cancel(ref.binary(), force, recursive):
         _cancel(session, task_id, force=force, recursive=recursive)
@@ -27,11 +27,7 @@ def cancel_task(session: "Session", ref: ObjectRef[Any], *, force: bool, recursi
 def cancel_asked(session: "Session", object_id: bytes, force: bool, recursive: bool) -> None:
     """A process that borrows an object of ours wants the task cancelled that makes it."""
     task_id = object_id[: TaskID.SIZE_BYTES]  # an object's id begins with its task's
-    _cancel(session, task_id, force=force and not _is_call(session, task_id), recursive=recursive)
-
-
-def _is_call(session: "Session", task_id: bytes) -> bool:
-    return any(lease_id == 0 for _, lease_id in session.core.workers_of(task_id))
+    _cancel(session, task_id, force=force and not session.core.is_call(task_id), recursive=recursive)
 
 
 def _cancel(session: "Session", task_id: bytes, *, force: bool, recursive: bool) -> None:

@@ -297,7 +297,7 @@ def cancel(
 
     Raises:
         TypeError: not an ObjectRef.
-        ValueError: ``force`` for a call of an actor.
+        ValueError: ``force`` for a call of an actor that has not ended, as far as this process knows.
     """
     if type(ref) is ObjectRefGenerator:
         ref = ref.completed()
