@@ -1,5 +1,6 @@
 """Bad input: each is refused with what is wrong and what to do, where it is written."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -197,6 +198,8 @@ def test_the_timeline_has_tasks_and_spans(tmp_path: Any) -> None:
 
         with profile("inner span", extra_data={"file": "a.csv"}):
             pass
+        with contextlib.suppress(KeyError), profile("failed span", extra_data={"file": "b.csv", "type": 1}):
+            raise KeyError("column")
 
     aktis.get(work.remote())
     names: set[str] = set()
@@ -210,6 +213,11 @@ def test_the_timeline_has_tasks_and_spans(tmp_path: Any) -> None:
     assert "inner span" in names
     (span,) = (event for event in aktis.timeline() or [] if event["name"] == "inner span")
     assert span["args"]["file"] == "a.csv"
+    assert "traceback" not in span["args"]
+    (failed,) = (event["args"] for event in aktis.timeline() or [] if event["name"] == "failed span")
+    assert (failed["file"], failed["type"], failed["value"]) == ("b.csv", "<class 'KeyError'>", "'column'")
+    assert failed["error"] == "KeyError: 'column'"
+    assert 'raise KeyError("column")' in failed["traceback"]
     path = tmp_path / "trace.json"
     assert aktis.timeline(str(path)) is None
     assert path.read_text().startswith("[")

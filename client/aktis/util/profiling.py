@@ -2,17 +2,24 @@
 
 import json
 import time
+import traceback
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
 from aktis._runtime import current
+from aktis._runtime.errors import error_text
 
 _MAX_EXTRA_BYTES: Final = 1024  # as of an error: the control store keeps many events, whole
+_MAX_TRACEBACK_CHARACTERS: Final = 1024
+_MAX_FRAMES: Final = 16
 
 
 class profile:  # noqa: N801  used like a function, and named as in the API to be compatible with
     """Record how long a block takes; it appears in `aktis.timeline` under its name.
+
+    If it ends by an exception, its ``args`` there have ``type``, ``value``, both as ``error``, and
+    ``traceback`` (the last KiB); the exception goes on.
 
     Example:
         >>> with profile("load", extra_data={"file": "a.csv"}):
@@ -42,8 +49,23 @@ class profile:  # noqa: N801  used like a function, and named as in the API to b
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        core = current.require().core
-        core.record_span(self._name, self._start_unix_ns, time.time_ns(), self._extra_data)
+        end_unix_ns = time.time_ns()
+        extra_data = self._extra_data
+        if error is not None:
+            extra_data = json.dumps({**json.loads(extra_data or "{}"), **_story(error)})
+        current.require().core.record_span(self._name, self._start_unix_ns, end_unix_ns, extra_data)
+
+
+def _story(error: BaseException) -> dict[str, str]:
+    """Return what a span tells of the exception that ended its block: bounded, whatever the exception is."""
+    text = error_text(error)
+    lines = traceback.format_exception(error, limit=-_MAX_FRAMES)
+    return {
+        "type": type.__repr__(type(error))[:_MAX_EXTRA_BYTES],
+        "value": text.partition(": ")[2],
+        "error": text,
+        "traceback": "".join(lines)[-_MAX_TRACEBACK_CHARACTERS:],
+    }
 
 
 def _to_json(extra_data: object) -> str:
