@@ -7,7 +7,10 @@ from typing import Any
 
 import aktis
 import dask
+import dask.array as dask_array
 import pytest
+from aktis.util.dask import AktisDaskCallback, RayDaskCallback, enable_dask_on_aktis
+from aktis.util.queue import Queue
 from dask.callbacks import Callback
 from dask.diagnostics import ProgressBar
 
@@ -54,7 +57,7 @@ def test_an_error_keeps_its_type(get: Any) -> None:
 
 
 def test_collections_use_it_while_it_is_enabled() -> None:
-    from aktis.util.dask import disable_dask_on_aktis, enable_dask_on_aktis
+    from aktis.util.dask import disable_dask_on_aktis
 
     @dask.delayed  # type: ignore[untyped-decorator]
     def worker_id(value: int) -> str:
@@ -119,3 +122,129 @@ def test_a_callback_may_have_values_already(get: Any) -> None:
     with Callback(start=lambda dsk: dsk.update(a=5)):
         assert get(graph := {"a": (add, 1, 1), "b": (add, "a", 1)}, "b") == 6
     assert graph["a"] == (add, 1, 1)
+
+
+class Recorder(AktisDaskCallback):
+    """Keeps what it hears of here, and hands on what it hears of in workers."""
+
+    def __init__(self, queue: Queue[Any]) -> None:
+        super().__init__()
+        self.heard: list[Any] = []
+        self.queue = queue
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.queue,)
+
+    def _aktis_presubmit(self, task: Any, key: Any, deps: dict[Any, Any]) -> Any:
+        self.heard.append(("presubmit", key, {name: type(ref) for name, ref in deps.items()}))
+        return 100 if key == "given" else None
+
+    def _aktis_postsubmit(self, task: Any, key: Any, deps: dict[Any, Any], object_ref: Any) -> None:
+        self.heard.append(("postsubmit", key, sorted(deps), type(object_ref)))
+
+    def _aktis_pretask(self, key: Any, object_refs: Any) -> Any:
+        return aktis.get_runtime_context().get_worker_id(), [aktis.get(ref) for ref in object_refs]
+
+    def _aktis_posttask(self, key: Any, result: Any, pre_state: Any) -> None:
+        self.queue.put((key, result, pre_state))
+
+    def _aktis_postsubmit_all(self, object_refs: Any, dsk: Any) -> None:
+        self.heard.append(("all", [aktis.get(ref) for ref in object_refs], sorted(dsk)))
+
+    def _aktis_finish(self, result: Any) -> None:
+        self.heard.append(("finish", result))
+
+
+def test_callbacks_of_the_cluster_hear_of_tasks_here_and_in_their_workers(get: Any) -> None:
+    graph = {"a": 1, "b": (add, "a", 10), "given": (add, "b", 1), "d": (add, "given", "b"), "e": "d"}
+    with Recorder(Queue()) as recorder:
+        assert get(graph, ["e"]) == [111]
+    assert get({"x": (add, 1, 1)}, "x") == 2  # nobody hears of it
+    reference = aktis.ObjectRef
+    assert recorder.heard == [
+        ("presubmit", "b", {"a": reference}),
+        ("postsubmit", "b", ["a"], reference),
+        ("presubmit", "given", {"b": reference}),
+        ("presubmit", "d", {"given": reference, "b": reference}),
+        ("postsubmit", "d", ["b", "given"], reference),
+        ("all", [111], sorted(graph)),
+        ("finish", [111]),
+    ]
+    first, second = (recorder.queue.get(timeout=30) for _ in range(2))
+    own = aktis.get_runtime_context().get_worker_id()
+    assert (first[:2], first[2][1]) == (("b", 11), [1])
+    assert second[:2] == ("d", 111)
+    assert sorted(second[2][1]) == [11, 100]
+    assert own not in {first[2][0], second[2][0]}
+    assert recorder.queue.empty()
+
+
+def test_hooks_are_functions_too_under_both_names_and_with_those_of_dask(get: Any) -> None:
+    heard: list[Any] = []
+    callback = RayDaskCallback(
+        ray_presubmit=lambda task, key, deps: 7 if key == "b" else None,
+        aktis_finish=heard.append,
+        posttask=lambda key, value, dsk, state, worker_id: heard.append((key, value)),
+    )
+    graph = {"b": (add, 1, 1), "c": (add, "b", 1)}
+    callback.register()
+    try:
+        assert get(graph, "c") == 8
+    finally:
+        callback.unregister()
+    assert heard == [("b", 7), ("c", 8), 8]
+    assert get(graph, "c") == 3
+    assert get(graph, "c", ray_callbacks=[callback]) == 8
+    assert get(graph, "c", aktis_callbacks=callback) == 8
+    assert heard[3:] == [8, 8]
+    with pytest.raises(TypeError, match="ray_nothing"):
+        RayDaskCallback(ray_nothing=print)
+
+
+@pytest.fixture(params=["aktis_dask_persist", "ray_dask_persist"])
+def persist(request: pytest.FixtureRequest) -> Any:
+    import aktis.util.dask
+
+    return getattr(aktis.util.dask, request.param)
+
+
+def test_persisted_values_stay_in_the_cluster_and_are_computed_once(persist: Any) -> None:
+    runs: Queue[int] = Queue()
+
+    @dask.delayed  # type: ignore[untyped-decorator]
+    def count(value: int) -> int:
+        runs.put(value)
+        return value + 1
+
+    (kept,) = persist(count(1))
+    assert [type(value) for value in dict(kept.dask).values()] == [aktis.ObjectRef]
+    with enable_dask_on_aktis():
+        assert kept.compute() == 2
+        assert dask.delayed(add)(kept, 1).compute() == 3
+    assert runs.size() == 1
+
+
+def test_persisted_blocks_are_found_in_nodes_that_were_fused(persist: Any) -> None:
+    array = dask_array.arange(8, chunks=2) + 1
+    (kept,) = persist(array)
+    assert {type(value) for value in dict(kept.dask).values()} == {aktis.ObjectRef}
+    with enable_dask_on_aktis():
+        assert int(((kept + 1) * 2).sum().compute()) == 88
+        (again,) = persist(kept * 2)
+        assert again.compute().tolist() == [2, 4, 6, 8, 10, 12, 14, 16]
+
+
+def test_a_reference_in_a_node_is_its_value_there(get: Any) -> None:
+    reference = aktis.put(5)
+    graph = {"a": reference, "b": (add, reference, 1), "c": (sum, ["a", "b", reference])}
+    assert get(graph, ["a", "b", "c"]) == [5, 6, 16]
+
+
+def test_what_fails_while_it_is_persisted_fails_for_who_needs_it(persist: Any) -> None:
+    @dask.delayed  # type: ignore[untyped-decorator]
+    def fail(value: int) -> None:
+        raise KeyError(value)
+
+    (kept,) = persist(fail(1))
+    with enable_dask_on_aktis(), pytest.raises(KeyError):
+        kept.compute()

@@ -66,7 +66,8 @@ class Watcher:
 @contextmanager
 def watching(graph: dict[Any, Any], callbacks: Any = None) -> Iterator[Watcher | None]:
     """Run the block for the callbacks that are registered, or those given; None if there are none."""
-    with local_callbacks(callbacks) as active:
+    with local_callbacks(callbacks) as registered:
+        active = [one for one in registered if any(one)]
         if not active:
             yield None
             return
