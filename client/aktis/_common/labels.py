@@ -43,8 +43,10 @@ def matches(condition: str, actual: str | None) -> bool:
     >>> matches("in(a100, h100)", "h100"), matches("!h100", None), matches("exists()", None)
     (True, True, False)
     """
-    if condition.startswith("!"):
-        return not matches(condition[1:], actual)
+    positive = condition.lstrip("!")  # as many as there are: it comes from other processes, unchecked
+    if (len(condition) - len(positive)) % 2:
+        return not matches(positive, actual)
+    condition = positive
     if condition == _EXISTS:
         return actual is not None
     if listed := _IN.fullmatch(condition):

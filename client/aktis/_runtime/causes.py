@@ -2,6 +2,7 @@
 
 import signal
 
+from aktis._common.proto_values import enum_name
 from aktis._proto import common_pb2
 
 _KINDS = common_pb2.DeathCause
@@ -41,7 +42,7 @@ def _sentence(cause: common_pb2.DeathCause) -> str:
     elif cause.kind == _KINDS.OUT_OF_MEMORY:
         how = "it was ended because memory ran out"
     else:
-        return cause.message or _KINDS.Kind.Name(cause.kind).replace("_", " ").lower()
+        return cause.message or enum_name(_KINDS.Kind.DESCRIPTOR, cause.kind).replace("_", " ").lower()
     said = cause.message
     return f"{how}: {said}" if said and not said.endswith(how.removeprefix("it ")) else how
 

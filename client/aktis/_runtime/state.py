@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from typing import Any, Final
 
+from aktis._common.proto_values import enum_name
 from aktis._common.resources import ResourceSet
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2
 from aktis._runtime import current
@@ -123,7 +124,7 @@ def chrome_trace(batch: common_pb2.TaskEventBatch) -> list[dict[str, Any]]:
                     "task_id": event.task_id.hex(),
                     "actor_id": event.actor_id.hex(),
                     "attempt": event.attempt,
-                    "state": _EVENTS.State.Name(event.state),
+                    "state": enum_name(_EVENTS.State.DESCRIPTOR, event.state),
                     "error": event.error,
                     **extra,
                 },

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aktis._common import ids, version
 from aktis._proto import common_pb2, gcs_pb2
 
+from aktisd.gcs.actors import causes
 from aktisd.gcs.actors.manager import ActorManager
 from aktisd.gcs.actors.requests import ActorRequests
 from aktisd.gcs.clock import Clock
@@ -312,7 +313,7 @@ class Cluster:
 
     def _process_died(self, node_id: bytes, died: gcs_pb2.ProcessDied, out: Effects) -> None:
         check_id(died.worker_id, ids.WORKER_ID_BYTES, "worker_id of a dead process")
-        why = died.cause.message or common_pb2.DeathCause.Kind.Name(died.cause.kind)
+        why = causes.words(died.cause)
         job_id = self.jobs.of_driver(died.worker_id)
         if job_id is not None:
             self.finish_job(job_id, f"its driver died: {why}", out)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aktis._common import ids
+from aktis._common.proto_values import as_uint64
 from aktis._proto import common_pb2, gcs_pb2
 
 from aktisd.gcs.limits import Limits
-from aktisd.gcs.validate import check_id
 
 TaskEvent = common_pb2.TaskEvent
 
@@ -39,14 +39,14 @@ class TaskEvents:
     def add(self, batch: common_pb2.TaskEventBatch) -> None:
         """Keep a batch; make room by dropping the job's oldest chunks, then whole jobs that are long quiet.
 
-        Raises:
-            RequestError: an event names no valid job; nothing of the batch was kept.
+        An event that names no valid job is dropped: the node that sent it has it from one of its processes,
+        and is not to be refused with all the others for that.
         """
         by_job: dict[bytes, list[TaskEvent]] = {}
         for event in batch.events:
             by_job.setdefault(event.job_id, []).append(event)
-        for job_id in by_job:
-            check_id(job_id, ids.JOB_ID_BYTES, "job_id of a task event")
+        for job_id in [job_id for job_id in by_job if len(job_id) != ids.JOB_ID_BYTES or not any(job_id)]:
+            self.dropped += len(by_job.pop(job_id))
         self.received += len(batch.events)
         self.dropped += batch.dropped
         for index, (job_id, events) in enumerate(by_job.items()):
@@ -73,7 +73,7 @@ class TaskEvents:
         return gcs_pb2.ListTaskEventsReply(
             batch=common_pb2.TaskEventBatch(events=reversed(found[:limit])),
             stored=sum(job.stored for job in jobs),
-            dropped=dropped,
+            dropped=as_uint64(dropped),
         )
 
     def stored_bytes(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, cast
 
 import grpc
 from aktis._common.logging import get_logger
+from aktis._common.proto_values import as_uint64
 from aktis._common.rpc import connect
 from aktis._proto import common_pb2, gcs_pb2, gcs_pb2_grpc
 
@@ -289,7 +290,7 @@ class GcsStream:
                 await self._wake.wait()
 
     async def _write_events(self, stream: Any) -> None:
-        batch = common_pb2.TaskEventBatch(events=self._events, dropped=self._events_dropped)
+        batch = common_pb2.TaskEventBatch(events=self._events, dropped=as_uint64(self._events_dropped))
         self._events, self._events_dropped = [], 0
         try:
             await stream.write(gcs_pb2.NodeUp(task_events=batch))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aktis._common.daemon import DaemonContext
+from aktis._common.proto_values import enum_name
 from aktis._common.records import DaemonRecord
 from aktis._common.version import PROTOCOL_MAJOR, PROTOCOL_MINOR, VERSION
 from aktis._proto import common_pb2, gcs_pb2, raylet_pb2, snapshot_pb2
@@ -285,7 +286,7 @@ class Raylet:
 
     def _forget_process(self, ended: m.ProcessEnded) -> None:
         self._doomed.discard(ended.token)
-        kind = Kind.Name(ended.cause.kind)
+        kind = enum_name(Kind.DESCRIPTOR, ended.cause.kind)
         self.deaths_total[kind] += 1
         self._log.info("worker_ended", pid=ended.cause.pid, cause=kind, reason=ended.cause.message)
         if ended.worker_id:

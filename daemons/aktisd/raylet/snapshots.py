@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from aktis._common.proto_values import as_uint64
 from aktis._common.rounds import Rounds
 from aktis._proto import raylet_pb2, snapshot_pb2
 
@@ -118,7 +119,7 @@ class Snapshots:
         if snapshot.ByteSize() > room.size_bytes:
             room.records = 0
         for records in (snapshot.tasks, snapshot.objects):
-            snapshot.left_off += max(0, len(records) - room.records)
+            snapshot.left_off = as_uint64(snapshot.left_off + max(0, len(records) - room.records))
             del records[room.records :]
             room.records -= len(records)
         room.size_bytes -= snapshot.ByteSize()

@@ -178,7 +178,7 @@ def _check(family: Batch.Family) -> None:
     if family.kind not in _TYPES:
         raise ValueError(f"metric {family.name[:80]} is of an unknown kind")
     bounds = list(family.boundaries)
-    if len(family.tag_keys) > TAGS_LIMIT or len(bounds) > BOUNDARIES_LIMIT or bounds != sorted(set(bounds)):
+    if len(family.tag_keys) > TAGS_LIMIT or len(bounds) > BOUNDARIES_LIMIT or not _ascend(bounds):
         raise ValueError(f"metric {family.name[:80]} has bad tags or boundaries")
     if len({_exported_key(key) for key in family.tag_keys}) < len(family.tag_keys):
         raise ValueError(f"metric {family.name[:80]} has the same tag twice")
@@ -188,6 +188,11 @@ def _check(family: Batch.Family) -> None:
             raise ValueError(f"a series of metric {family.name[:80]} does not fit it")
         if any(len(value) > TEXT_LIMIT for value in series.tag_values):
             raise ValueError(f"a tag of metric {family.name[:80]} is too long")
+
+
+def _ascend(bounds: Sequence[float]) -> bool:
+    """Whether they are finite: what is above the last has a bucket of its own, and one name is +Inf."""
+    return all(map(math.isfinite, bounds)) and list(bounds) == sorted(set(bounds))
 
 
 def _exported_name(family: Batch.Family) -> str:

@@ -1,5 +1,7 @@
 """Causes of death in words."""
 
+from typing import Any, cast
+
 import pytest
 from aktis._proto import common_pb2
 from aktis._runtime.causes import describe_death
@@ -18,6 +20,7 @@ Cause = common_pb2.DeathCause
         (Cause(kind=Cause.OUT_OF_MEMORY, message="3 GiB"), ["memory ran out", "3 GiB", "memory="]),
         (Cause(kind=Cause.KILLED, message="kill() was called"), ["kill() was called"]),
         (Cause(kind=Cause.OWNER_DIED), ["owner died"]),
+        (Cause(kind=cast(Any, 1_000)), ["unknown"]),
     ],
 )
 def test_the_words_say_what_happened(cause: common_pb2.DeathCause | None, parts: list[str]) -> None:

@@ -31,6 +31,11 @@ def test_a_condition(condition: str, actual: str | None, expected: bool) -> None
     assert labels.matches(condition, actual) is expected
 
 
+def test_a_condition_of_another_process_may_be_turned_around_any_number_of_times() -> None:
+    assert labels.matches("!" * 100_000 + "a", "a")
+    assert not labels.matches("!" * 100_001 + "a", "a")
+
+
 @pytest.mark.parametrize("condition", ["in()", "in(a", "in(a,)", "a b", "!!a", "-a", "exists()", "x" * 64])
 def test_what_is_no_condition_of_users(condition: str) -> None:
     with pytest.raises(ValueError, match="'zone'"):

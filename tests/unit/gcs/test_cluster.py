@@ -86,7 +86,6 @@ def test_refused_registration_changes_nothing() -> None:
         gcs_pb2.NodeUp(batch=gcs_pb2.NodeUpBatch()),
         gcs_pb2.NodeUp(process_died=gcs_pb2.ProcessDied(worker_id=b"x")),
         gcs_pb2.NodeUp(actor_report=gcs_pb2.ActorReport(event=gcs_pb2.ActorReport.ALIVE)),
-        gcs_pb2.NodeUp(task_events=common_pb2.TaskEventBatch(events=[common_pb2.TaskEvent(job_id=b"x")])),
         gcs_pb2.NodeUp(resources=gcs_pb2.ResourceUpdate(total=common_pb2.Resources(amounts={"CPU": -1}))),
     ],
 )

@@ -1,8 +1,6 @@
 """The table of task events stays within its bounds and counts what it drops."""
 
-import pytest
 from aktis._proto import common_pb2, gcs_pb2
-from aktisd.gcs.errors import RequestError
 from aktisd.gcs.limits import Limits
 from aktisd.gcs.task_events import TaskEvents
 
@@ -84,11 +82,19 @@ def test_quiet_jobs_make_room() -> None:
     assert table.dropped == 1
 
 
-def test_event_without_job_is_refused_whole() -> None:
+def test_event_without_job_is_dropped_and_the_others_of_its_node_are_kept() -> None:
     table = TaskEvents(Limits())
-    wrong = batch(1)
-    wrong.MergeFrom(batch(2, job=b"too long an id"))
-    with pytest.raises(RequestError):
-        table.add(wrong)
-    assert table.received == 0
-    assert listed(table) == []
+    mixed = batch(1)
+    for wrong in (b"", b"too long an id", bytes(4)):
+        mixed.MergeFrom(batch(2, job=wrong))
+    table.add(mixed)
+    assert listed(table) == [1]
+    assert (table.received, table.dropped) == (4, 3)
+
+
+def test_what_processes_say_they_have_dropped_may_be_more_than_a_field_can_say() -> None:
+    table = TaskEvents(Limits())
+    for number in range(3):
+        table.add(batch(number, dropped=2**63))
+    assert table.list(gcs_pb2.ListTaskEventsRequest()).dropped == 2**64 - 1
+    assert table.list(gcs_pb2.ListTaskEventsRequest(job_id=JOB)).dropped == 2**64 - 1

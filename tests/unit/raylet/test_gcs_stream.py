@@ -42,3 +42,16 @@ def test_events_go_before_what_is_queued_after_them_also_while_others_are_writte
         return stream.written
 
     assert asyncio.run(body()) == ["task_events", "task_events", "leaving"]
+
+
+def test_more_dropped_events_than_a_field_can_say_do_not_end_the_stream() -> None:
+    async def body() -> int:
+        sender, stream = GcsStream("unused", "", cast(StreamOwner, None), 1.0), SlowStream()
+        for _ in range(3):
+            sender.add_task_events(common_pb2.TaskEventBatch(dropped=2**63))
+        stream.go_on.release()
+        async with asyncio.timeout(TIMEOUT_S):
+            await cast(Any, sender)._write_events(stream)
+        return cast(int, cast(Any, sender)._events_dropped)
+
+    assert asyncio.run(body()) == 0

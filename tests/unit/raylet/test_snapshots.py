@@ -104,6 +104,16 @@ def test_records_of_all_processes_together_are_bounded(tmp_path: Path) -> None:
     assert [one.left_off for one in answer.processes] == [0, 0, 4]
 
 
+def test_a_process_may_say_that_it_left_off_more_than_can_be_counted(tmp_path: Path) -> None:
+    process = Process(b"a", 1)
+    node = Node(tmp_path, process)
+    node.snapshots.take(snapshot_pb2.TakeSnapshot(limit=1, tasks=True))
+    answer = tasks(process.asked().round, 9)
+    answer.left_off = 2**64 - 1
+    node.snapshots.answered(process, False, answer)
+    assert node.answers[0].processes[0].left_off == 2**64 - 1
+
+
 def test_bytes_of_all_processes_together_are_bounded(tmp_path: Path) -> None:
     processes = [Process(bytes([number]), number) for number in range(1, 4)]
     node = Node(tmp_path, *processes)

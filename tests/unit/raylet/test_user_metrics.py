@@ -1,5 +1,6 @@
 """Metrics of user code in the raylet: adding up, bounds, what goes with a process and with a job."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -170,6 +171,8 @@ def family(**changes: Any) -> Batch.Family:
         lambda: Batch.Family(name="x"),
         lambda: Batch.Family(name="x" * 2000, kind=Batch.COUNTER),
         lambda: family(boundaries=[0.5]),
+        lambda: Batch.Family(name="h", kind=Batch.HISTOGRAM, boundaries=[math.inf]),
+        lambda: Batch.Family(name="h", kind=Batch.HISTOGRAM, boundaries=[math.nan]),
         lambda: family(tag_keys=["a"]),
         lambda: family(tag_keys=[f"k{n}" for n in range(100)]),
         lambda: family(series=[raylet_pb2.MetricBatch.Series(bucket_counts=[1])]),

@@ -3,6 +3,7 @@
 from typing import TypeAlias
 
 from aktis._common import ids
+from aktis._common.proto_values import enum_name
 from aktis._proto import common_pb2
 
 DeathCause = common_pb2.DeathCause
@@ -21,6 +22,11 @@ FINAL: frozenset[KindValue] = frozenset(
     }
 )
 """After these an actor does not restart, whatever its budget."""
+
+
+def words(cause: DeathCause) -> str:
+    """Return what a cause says for people; its kind may be one that the process itself has made up."""
+    return cause.message or enum_name(Kind.DESCRIPTOR, cause.kind)
 
 
 def killed(no_restart: bool) -> DeathCause:

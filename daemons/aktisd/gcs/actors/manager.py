@@ -339,9 +339,7 @@ class ActorManager:
         record.restarts += 1
         record.death_cause = self._stamped(cause, record.node_id)
         delay_ms = self._restart_delay_ms(record)
-        why = (
-            f"died ({record.death_cause.message or causes.Kind.Name(cause.kind)}), restarts in {delay_ms} ms"
-        )
+        why = f"died ({causes.words(record.death_cause)}), restarts in {delay_ms} ms"
         self._change(record, Actor.RESTARTING, why, out)
         if delay_ms:
             due_ms = self._clock.monotonic_ms() + delay_ms
@@ -368,7 +366,7 @@ class ActorManager:
         record.creation_task = record.handle = b""
         record.spec.awaits_arguments = False
         out.write(Table.CREATIONS, record.actor_id, None)
-        self._change(record, Actor.DEAD, record.death_cause.message or causes.Kind.Name(cause.kind), out)
+        self._change(record, Actor.DEAD, causes.words(record.death_cause), out)
         while self.table.dead > self._limits.dead_actors:
             oldest = self.table.oldest_dead()
             self.table.forget(oldest)
