@@ -96,7 +96,7 @@ class ActorClass(Generic[T]):
             kwargs = {name: _stored(session, arg) for name, arg in kwargs.items()}
         if self._options.get("name"):
             return self._create_named(session, actor_id, made, args, kwargs, parent)
-        life = None if self._detached else session.actors.new_life(actor_id)
+        life = session.actors.new_life(actor_id, detached=self._detached)
         handle: ActorHandle[T] = self._handle(session, actor_id, life)
         if made is not None:
             session.actors.create(*made)
@@ -149,7 +149,7 @@ class ActorClass(Generic[T]):
         return self._options.get("lifetime") == "detached"
 
     def _handle(self, session: "Session", actor_id: bytes, life: ObjectRef[Any] | None) -> ActorHandle[T]:
-        session.actors.track(actor_id, known_to_cluster=False)
+        session.actors.track(actor_id, life, created_here=True)
         return ActorHandle(session, actor_id, self._shape, life)
 
     def _create_when_ready(

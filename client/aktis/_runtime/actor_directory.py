@@ -30,6 +30,7 @@ from aktis._runtime.causes import describe_death, setup_failure
 from aktis._runtime.control import Control, ControlError
 from aktis._runtime.errands import Errands
 from aktis._runtime.errors import decode_error, encode_error, error_text
+from aktis._runtime.refs import Watchers
 from aktis.exceptions import (
     ActorDiedError,
     ActorPlacementGroupRemoved,
@@ -38,12 +39,18 @@ from aktis.exceptions import (
     AktisError,
     LocalRayletDiedError,
     RuntimeEnvSetupError,
+    SessionEndedError,
 )
 
 CHANNEL: Final = "actors"
 READY_METHOD: Final = "__aktis_ready__"
 MAX_CREATIONS_PER_REQUEST: Final = 256
 CREATE_TIMEOUT_S: Final = 60.0
+
+_FORGOTTEN: Final = (
+    "it ended so long ago that the cluster has forgotten why (the last gcs.dead_actors_kept are remembered)"
+)
+_NEVER_CREATED: Final = "the process that created it died, and the cluster knows nothing of it"
 
 _READY: Final = TaskTemplate(
     class_key=0, function_id=bytes(16), name=READY_METHOD, method=READY_METHOD, max_retries=0
@@ -53,10 +60,13 @@ _READY: Final = TaskTemplate(
 class ActorDirectory:
     """See the module. Any thread."""
 
-    def __init__(self, core: Core, control: Control, errands: Errands, inquiries: Errands) -> None:
+    def __init__(
+        self, core: Core, control: Control, watchers: Watchers, errands: Errands, inquiries: Errands
+    ) -> None:
         """Serve one session; ``errands`` may wait for the GCS, ``inquiries`` only for the raylet."""
         self._core = core
         self._control = control
+        self._watchers = watchers
         self._errands = errands
         self._inquiries = inquiries
         self._lock = threading.RLock()
@@ -69,22 +79,35 @@ class ActorDirectory:
         self._arguments: dict[bytes, list[ObjectRef[Any]]] = {}
         self._lives: dict[bytes, bytes] = {}  # actor by the object that its handles refer to
         self._handles: Counter[bytes] = Counter()  # in this process, by actor
-        self._unconfirmed: set[bytes] = set()  # their creation has not been sent or not been answered yet
+        # Their creation has not been sent or not been answered yet, and so they cannot be ended: their lives.
+        self._unconfirmed: dict[bytes, ObjectRef[Any]] = {}
         self._reserved: set[bytes] = set()  # they have their name, and wait for their arguments
-        self._to_end: set[bytes] = set()  # their last handle went before that
         self._markers: dict[bytes, tuple[ObjectRef[Any], bytes, ObjectRef[Any] | None]] = {}
         self._lingering: list[tuple[bytes, ObjectRef[Any] | None]] = []
 
     # ---- creating ----
 
-    def new_life(self, actor_id: bytes) -> ObjectRef[Any]:
-        """Return the object whose life is that of the actor's handles."""
+    def new_life(self, actor_id: bytes, *, detached: bool = False) -> ObjectRef[Any]:
+        """Return the object that all handles of an actor refer to: unless it is detached, it ends with it.
+
+        Its value is there as soon as the cluster knows the actor, or it is known that it never will: the
+        cause of its death then, else nothing.
+        """
         life = self._core.pending_object()
         with self._lock:
-            self._lives[life.binary()] = actor_id
-            self._unconfirmed.add(actor_id)
-        self._core.watch_free(life)
+            self._unconfirmed[actor_id] = life
+            if not detached:
+                self._lives[life.binary()] = actor_id
+        if not detached:
+            self._core.watch_free(life)
         return life
+
+    def _confirm(self, actor_id: bytes, death: bytes = b"") -> None:
+        with self._lock:
+            life = self._unconfirmed.pop(actor_id, None)
+            self._reserved.discard(actor_id)
+        if life is not None:
+            self._core.complete_object(life, death)
 
     def create(self, spec: gcs_pb2.ActorSpec, arguments: list[ObjectRef[Any]]) -> None:
         """Create an anonymous, tracked actor; what goes wrong is raised by its calls."""
@@ -127,7 +150,7 @@ class ActorDirectory:
     def _not_created(self, actor_id: bytes) -> None:
         with self._lock:
             self._lives = {life: actor for life, actor in self._lives.items() if actor != actor_id}
-            self._unconfirmed.discard(actor_id)
+            self._unconfirmed.pop(actor_id, None)
             self._forget(actor_id)
 
     def _create_batches(self) -> None:
@@ -152,13 +175,7 @@ class ActorDirectory:
             self._fail(actor_id, result.error)
         else:
             self.heard(result.actor)
-        with self._lock:
-            self._unconfirmed.discard(actor_id)
-            self._reserved.discard(actor_id)
-            abandoned = actor_id in self._to_end
-            self._to_end.discard(actor_id)
-        if abandoned:
-            self._errands.run(functools.partial(self._end, actor_id))
+            self._confirm(actor_id)
 
     def _request_creation(
         self, batch: list[gcs_pb2.ActorSpec], *, get_if_exists: bool = False
@@ -177,12 +194,9 @@ class ActorDirectory:
             message=f"it could not be created: {reason}",
             error=error,
         )
-        spec = gcs_pb2.ActorSpec(actor_id=actor_id)
-        with self._lock:
-            reserved = actor_id in self._reserved
-            for waiting in (self._unconfirmed, self._reserved, self._to_end):
-                waiting.discard(actor_id)
-        self.heard(gcs_pb2.Actor(spec=spec, state=gcs_pb2.Actor.DEAD, death_cause=cause))
+        reserved = actor_id in self._reserved
+        self._dead(actor_id, cause)
+        self._confirm(actor_id, cause.SerializeToString())
         if reserved:  # others may know it by its name
             self._order_kill(actor_id)
 
@@ -192,8 +206,15 @@ class ActorDirectory:
 
     # ---- following ----
 
-    def track(self, actor_id: bytes, *, known_to_cluster: bool = True) -> None:
-        """Follow the state of an actor for which a handle has appeared here."""
+    def track(
+        self, actor_id: bytes, life: ObjectRef[Any] | None = None, *, created_here: bool = False
+    ) -> None:
+        """Follow the state of an actor for which a handle has appeared here.
+
+        Args:
+            life: What the handle refers to. None: the cluster has known the actor when the handle was made.
+            created_here: Just now: nobody else knows anything of it.
+        """
         with self._lock:
             self._handles[actor_id] += 1
             if not self._table.track(actor_id):
@@ -201,8 +222,8 @@ class ActorDirectory:
             if not self._subscribed:
                 self._subscribed = True
                 self._control.notify(subscribe=raylet_pb2.Subscribe(channel=CHANNEL))
-        if known_to_cluster:
-            self._errands.run(lambda: self._ask(actor_id))
+        if not created_here:
+            self._errands.run(lambda: self._ask(actor_id, life))
 
     def _release(self, actor_id: bytes) -> None:
         """One handle less; nothing more needs to be known of an actor without any."""
@@ -245,16 +266,53 @@ class ActorDirectory:
 
     def _ask_all(self, actor_ids: list[bytes]) -> None:
         for actor_id in actor_ids:
-            self._ask(actor_id)
+            if not self._look_up(actor_id) and self._table.stage(actor_id) is not Stage.UNKNOWN:
+                self._forgotten(actor_id, _FORGOTTEN)
 
-    def _ask(self, actor_id: bytes) -> None:
+    def _ask(self, actor_id: bytes, life: ObjectRef[Any] | None) -> None:
+        """Find out how an actor is for which a handle has appeared."""
+        if self._look_up(actor_id):
+            return
+        if life is None:
+            self._forgotten(actor_id, _FORGOTTEN)
+            return
+        # Not created yet, or forgotten: who has created it knows.
+        with contextlib.suppress(SessionEndedError):
+            ask = functools.partial(self._errands.run, functools.partial(self._ask_creator, actor_id, life))
+            if self._watchers.add(life, ask):
+                ask()
+
+    def _ask_creator(self, actor_id: bytes, life: ObjectRef[Any]) -> None:
+        """The value of an actor's life is there, or never will be."""
+        death, unknown = b"", _FORGOTTEN
+        try:
+            values = self._core.get([life], -1)  # at once: it is here
+            death = values[0] if values else b""
+        except AktisError:  # its creator has died
+            unknown = _NEVER_CREATED
+        if death:
+            self._dead(actor_id, common_pb2.DeathCause.FromString(death))
+        elif not self._look_up(actor_id):
+            self._forgotten(actor_id, unknown)
+
+    def _look_up(self, actor_id: bytes) -> bool:
+        """Ask the GCS how an actor is; False when it does not know of any such actor."""
         try:
             actor = self._control.actor(actor_id)
         except AktisError as error:  # nobody can tell where it is
             self._core.actor_fail(actor_id, encode_error(error), error_text(error))
-            return
+            return True
         if actor is not None:
             self.heard(actor)
+        return actor is not None
+
+    def _forgotten(self, actor_id: bytes, why: str) -> None:
+        self._dead(actor_id, common_pb2.DeathCause(message=why))
+
+    def _dead(self, actor_id: bytes, cause: common_pb2.DeathCause) -> None:
+        """What the GCS cannot say."""
+        spec = gcs_pb2.ActorSpec(actor_id=actor_id)
+        self.heard(gcs_pb2.Actor(spec=spec, state=gcs_pb2.Actor.DEAD, death_cause=cause))
 
     def fail_all(self, error: bytes) -> None:
         """This process can reach no actor any more."""
@@ -397,9 +455,6 @@ class ActorDirectory:
             actor_id = self._lives.pop(object_id, None)
             if actor_id is None:
                 return False
-            if actor_id in self._unconfirmed:
-                self._to_end.add(actor_id)
-                return True
         self._errands.run(lambda: self._end(actor_id))
         return True
 
@@ -413,9 +468,8 @@ class ActorDirectory:
         self._control.gcs_insistently("KillActor", request, gcs_pb2.KillActorReply)
         with self._lock:
             if no_restart and actor_id in self._unconfirmed:  # nobody else would tell its calls
-                spec = gcs_pb2.ActorSpec(actor_id=actor_id)
                 cause = common_pb2.DeathCause(kind=common_pb2.DeathCause.KILLED, message="killed by kill()")
-                self.heard(gcs_pb2.Actor(spec=spec, state=gcs_pb2.Actor.DEAD, death_cause=cause))
+                self._dead(actor_id, cause)
 
     def _end(self, actor_id: bytes) -> None:
         if self._table.stage(actor_id) is Stage.DEAD:

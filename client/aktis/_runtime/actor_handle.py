@@ -200,7 +200,7 @@ class ActorHandle(Generic[T]):
 def rebuild_handle(actor_id: bytes, shape: ActorShape, life: ObjectRef[Any] | None) -> ActorHandle[Any]:
     """What a pickled handle loads as."""
     session = current.require()
-    session.actors.track(actor_id)
+    session.actors.track(actor_id, life)
     return ActorHandle(session, actor_id, shape, life)
 
 

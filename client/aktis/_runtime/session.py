@@ -89,7 +89,7 @@ class Session:
         self.functions = FunctionStore(self.control, self.advice, self._publish_job, lambda: self.job_id)
         self.environments = EnvironmentStore(self.control, self.functions, lambda: self.job_id)
         self.classes = SchedulingClasses()
-        self.actors = ActorDirectory(self.core, self.control, self.errands, self.inquiries)
+        self.actors = ActorDirectory(self.core, self.control, self.watchers, self.errands, self.inquiries)
         collects = role == _core.ROLE_DRIVER
         self.groups = GroupDirectory(
             self.core,
