@@ -84,3 +84,37 @@ def test_equal_functions_share_one_export(stored: list[bytes]) -> None:
 
     assert aktis.get([make().remote() for _ in range(3)]) == ["same"] * 3
     assert len(stored) == 1
+
+
+@aktis.remote(num_cpus=0)
+def count_down(steps: int, result: str = "done", *, suffix: str = "!") -> str:
+    return aktis.get(count_down.remote(steps - 1)) if steps else result + suffix
+
+
+@aktis.remote(num_cpus=0)
+class Nested:
+    """One inside of another, down to a depth."""
+
+    def __init__(self, depth: int = 0) -> None:
+        self.inner: Any = Nested.remote(depth - 1) if depth else None
+
+    def depth(self) -> int:
+        return 1 + aktis.get(self.inner.depth.remote()) if self.inner else 0
+
+
+@aktis.remote(num_cpus=0)
+def names_and_steps(steps: int = 1) -> Any:
+    """Say what the function itself is like where it runs."""
+    bound = names_and_steps.bind()
+    return names_and_steps.__name__, names_and_steps.__doc__, bound is not None
+
+
+def test_functions_that_call_themselves_have_their_defaults_in_workers() -> None:
+    assert aktis.get(count_down.remote(2), timeout=30) == "done!"
+    name, doc, can_be_bound = aktis.get(names_and_steps.remote(), timeout=30)
+    assert (name, can_be_bound) == ("names_and_steps", True)
+    assert "Say what" in doc
+
+
+def test_classes_that_make_actors_of_themselves_have_their_constructor_and_methods() -> None:
+    assert aktis.get(Nested.remote(2).depth.remote(), timeout=30) == 2

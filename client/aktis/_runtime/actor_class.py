@@ -56,13 +56,19 @@ class ActorClass(Generic[T]):
         self._class = cls
         self._options = check_options(ACTOR_OPTIONS, "actors", options)
         check_actor_combination(self._options)
+        self.unbind()
+        self._look()
+
+    def _look(self) -> None:
+        """Take note of what the class is like."""
+        cls = self._class
         self._shape = shape_of(cls, self._options)
         self._check = CallCheck(cls, cls.__qualname__)
-        self.unbind()
         self.__name__ = cls.__name__
         self.__qualname__ = cls.__qualname__
         self.__module__ = cls.__module__
         self.__doc__ = cls.__doc__
+        self._is_whole = True
 
     def unbind(self) -> None:
         """Forget the session for which the template and the spec hold; the next creation makes new ones."""
@@ -77,6 +83,8 @@ class ActorClass(Generic[T]):
             TypeError: the constructor cannot be called like this, or an argument cannot be pickled.
             ActorAlreadyExistsError: the name is taken.
         """
+        if not self._is_whole:
+            self._look()
         check = self._check
         if kwargs or not check.minimum <= len(args) <= check.maximum:
             check.check(args, kwargs)
@@ -121,6 +129,8 @@ class ActorClass(Generic[T]):
         """
         from aktis.dag.class_node import ClassNode
 
+        if not self._is_whole:
+            self._look()
         check = self._check
         if kwargs or not check.minimum <= len(args) <= check.maximum:
             check.check(args, kwargs)
@@ -128,6 +138,8 @@ class ActorClass(Generic[T]):
 
     def method_names(self) -> frozenset[str]:
         """Return the names of the methods that a handle has."""
+        if not self._is_whole:
+            self._look()
         return frozenset(self._shape.methods)
 
     if not TYPE_CHECKING:  # type checkers say so themselves
@@ -277,8 +289,10 @@ class ActorClass(Generic[T]):
         return {"class": self._class, "options": self._options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Two steps, because a class may refer to this object from the globals of its methods.
+        # Two steps, because a class may refer to this object from the globals of its methods. These are
+        # loaded before it has any members: it is looked at again when it is needed.
         ActorClass.__init__(self, state["class"], state["options"])
+        self._is_whole = False
 
     def __repr__(self) -> str:
         return f"ActorClass({self._class.__qualname__})"

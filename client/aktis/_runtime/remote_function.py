@@ -59,13 +59,18 @@ class RemoteFunction(Generic[P, R]):
         """
         self._function = function
         self._options = check_options(TASK_OPTIONS, "tasks", options)
-        self._quantile = quantile_of(function, self._options)
         self._exports: _Exports = {}
-        self._check = CallCheck(function, _name_of(function))
         self.unbind()
         if exports is not None:
             self._exports = exports
-        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+        self._look()
+
+    def _look(self) -> None:
+        """Take note of what the function is like."""
+        self._quantile = quantile_of(self._function, self._options)
+        self._check = CallCheck(self._function, _name_of(self._function))
+        functools.update_wrapper(self, self._function)  # type: ignore[arg-type]
+        self._is_whole = True
 
     def unbind(self) -> None:
         """Forget the session for which the template and the submission hold; the next call makes new ones.
@@ -144,6 +149,8 @@ class RemoteFunction(Generic[P, R]):
         """
         from aktis.dag.function_node import FunctionNode
 
+        if not self._is_whole:
+            self._look()
         check = self._check
         if kwargs or not check.minimum <= len(args) <= check.maximum:
             check.check(args, kwargs)
@@ -162,6 +169,8 @@ class RemoteFunction(Generic[P, R]):
         from aktis._common.resources import ResourceSet
         from aktis._runtime.strategies import strategy_of
 
+        if not self._is_whole:
+            self._look()
         session = current.require()
         captured, options = current.captured, self._options
         wanted = ResourceSet.of(demand(options, default_cpus=1))
@@ -216,8 +225,10 @@ class RemoteFunction(Generic[P, R]):
         return {"function": self._function, "options": self._options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Two steps, because a recursive function refers to this object from its own globals.
+        # Two steps, because a recursive function refers to this object from its own globals. These are loaded
+        # before its defaults: it is looked at again when it is needed.
         RemoteFunction.__init__(self, state["function"], state["options"])
+        self._is_whole = False
 
     def __repr__(self) -> str:
         return f"RemoteFunction({_name_of(self._function)})"
