@@ -7,6 +7,7 @@ in the store that was not there before.
 import gc
 import os
 import signal
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -414,6 +415,40 @@ def test_argument_of_a_stolen_task(tmp_path: Path, size: int) -> None:
         assert freed.wait()
         gate.open()
         assert aktis.get(long, timeout=TIMEOUT_S) not in pids
+
+
+class LooksLate:
+    """A result that looks, when it is sent, whether an argument of its task is still there."""
+
+    def __init__(self, argument: set[int]) -> None:
+        self.argument = weakref.ref(argument)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bool, (self.argument() is not None,)
+
+
+@aktis.remote
+def look(argument: set[int]) -> LooksLate:
+    return LooksLate(argument)
+
+
+@aktis.remote(num_cpus=0)
+class Looker:
+    def look(self, argument: set[int]) -> LooksLate:
+        return LooksLate(argument)
+
+
+@aktis.remote(num_cpus=0)
+class AsyncLooker:
+    async def look(self, argument: set[int]) -> LooksLate:
+        return LooksLate(argument)
+
+
+def test_what_a_task_has_not_kept_of_its_arguments_is_gone_before_it_answers() -> None:
+    """Else each reference among them would be registered with its owner, only to be dropped at once."""
+    actor, async_actor = Looker.remote(), AsyncLooker.remote()
+    late = [look.remote({1}), actor.look.remote({1}), async_actor.look.remote({1})]
+    assert aktis.get(late, timeout=TIMEOUT_S) == [False] * 3
 
 
 # ---- outside Aktis ----

@@ -322,6 +322,7 @@ class _AsyncCalls:
                 result = await run_async_generator(core, self._store, task, result)
             elif is_async:
                 result = await result
+            del args, kwargs  # as in TaskRunner
             values = (result,) if task.num_returns == 1 else split_returns(task, result)
             await self._store.finish(task, values)
         except (ActorExit, SystemExit, KeyboardInterrupt) as end:

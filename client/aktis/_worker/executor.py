@@ -92,6 +92,7 @@ class TaskRunner:
                 if tracing.tracer is not None:
                     call = tracing.traced(call, task)
                 result = call(*args, **kwargs)
+                del args, kwargs  # what it has not kept of them needs no registration with its owner
                 if task.is_generator:
                     result = run_generator(core, task, result)
             finally:
