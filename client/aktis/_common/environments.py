@@ -8,6 +8,7 @@ that lease requests and actors carry.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -86,7 +87,7 @@ class Environment:
         """
         try:
             return cls(**_checked(json.loads(data)))
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
             raise ValueError(f"malformed description of a runtime environment: {error}") from error
 
     @property
@@ -166,7 +167,9 @@ def _checked(data: Any) -> dict[str, Any]:
     for name in ("pip", "uv"):
         if found.get(name) is not None:
             found[name] = _requirements(found[name])
-    found["setup_timeout_s"] = float(found.get("setup_timeout_s", 0.0))
+    found["setup_timeout_s"] = timeout_s = float(found.get("setup_timeout_s", 0.0))
+    if not 0 <= timeout_s < math.inf:
+        raise ValueError(f"setup_timeout_s must be a time, got {timeout_s}")
     return found
 
 

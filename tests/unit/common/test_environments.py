@@ -57,6 +57,12 @@ def test_names_are_recognized() -> None:
         b'{"pip": {"packages": ["a"]}}',
         b'{"pip": 3}',
         b'{"setup_timeout_s": "soon"}',
+        b'{"setup_timeout_s": NaN}',
+        b'{"setup_timeout_s": -1}',
+        b'{"setup_timeout_s": 1e999}',
+        b'{"setup_timeout_s": 1' + b"0" * 400 + b"}",
+        b"[" * 100_000,
+        b'{"pip": ' + b'{"a":' * 100_000,
     ],
 )
 def test_a_malformed_description_is_refused(data: bytes) -> None:

@@ -1,7 +1,12 @@
 """The books of the cache: what is shared, what is kept, what goes first."""
 
+import json
+import math
+
 from aktis._common.environments import Environment, Requirements
 from aktisd.raylet.environments.cache import CacheBooks, install_key, keys_of, source_key
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def test_entries_are_named_by_what_is_in_them() -> None:
@@ -83,3 +88,39 @@ def test_what_never_came_to_be_leaves_nothing() -> None:
     cache.release("e1")
     assert "a" not in cache
     cache.validate()
+
+
+texts = st.one_of(st.sampled_from(["", "package://d", "a\0b", "\ud800", "\udcff"]), st.text(max_size=5))
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(texts, inner, max_size=2)),
+    max_leaves=6,
+)
+REQUIREMENTS = {name: st.just([]) for name in ("packages", "options")} | {"check": st.just(True)}
+requirements = st.fixed_dictionaries(
+    {**REQUIREMENTS, "version": texts, "files": st.dictionaries(texts, texts, max_size=2)}
+)
+FIELDS = {
+    "env_vars": st.dictionaries(texts, texts, max_size=2),
+    "working_dir": texts,
+    "py_modules": st.lists(texts, max_size=2),
+    "pip": requirements,
+    "uv": requirements,
+    "py_executable": texts,
+    "hook": texts,
+    "setup_timeout_s": st.floats(),
+}
+descriptions = st.fixed_dictionaries(
+    {}, optional={name: st.one_of(kind, values) for name, kind in FIELDS.items()}
+)
+
+
+@given(description=st.one_of(descriptions, values))
+def test_any_description_of_another_process_is_refused_or_has_names_in_the_cache(description: object) -> None:
+    try:
+        environment = Environment.decode(json.dumps(description).encode())
+    except ValueError:
+        return
+    assert environment.encode()
+    assert all(key.isprintable() for key in keys_of(environment))
+    assert 0 <= environment.setup_timeout_s < math.inf

@@ -48,7 +48,8 @@ def _parts(wanted: Requirements) -> list[str]:
 
 
 def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    # What a description may have in it as JSON is not always UTF-8.
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 @dataclass(slots=True)
