@@ -96,9 +96,14 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(texts, inner, max_size=2)),
     max_leaves=6,
 )
-REQUIREMENTS = {name: st.just([]) for name in ("packages", "options")} | {"check": st.just(True)}
 requirements = st.fixed_dictionaries(
-    {**REQUIREMENTS, "version": texts, "files": st.dictionaries(texts, texts, max_size=2)}
+    {
+        "packages": st.lists(texts, max_size=2),
+        "options": st.lists(texts, max_size=2),
+        "check": st.booleans(),
+        "version": texts,
+        "files": st.dictionaries(texts, texts, max_size=2),
+    }
 )
 FIELDS = {
     "env_vars": st.dictionaries(texts, texts, max_size=2),
