@@ -266,7 +266,9 @@ class ActorDirectory:
 
     def _ask_all(self, actor_ids: list[bytes]) -> None:
         for actor_id in actor_ids:
-            if not self._look_up(actor_id) and self._table.stage(actor_id) is not Stage.UNKNOWN:
+            # Before the question: what becomes known while it is on its way, it cannot know.
+            was_known = self._table.stage(actor_id) is not Stage.UNKNOWN
+            if not self._look_up(actor_id) and was_known:
                 self._forgotten(actor_id, _FORGOTTEN)
 
     def _ask(self, actor_id: bytes, life: ObjectRef[Any] | None) -> None:

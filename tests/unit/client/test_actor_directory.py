@@ -175,3 +175,17 @@ def test_one_that_is_still_to_be_created_is_not_dead_because_publications_were_m
     here.directory.track(b"b" * 16, life, created_here=True)
     here.directory.resynchronize()
     assert not here.core.failed
+
+
+def test_one_that_becomes_known_while_the_cluster_is_asked_is_not_dead(
+    here: Process, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life: Any = here.directory.new_life(ACTOR)
+    here.directory.track(ACTOR, life, created_here=True)
+
+    def too_early(actor_id: bytes) -> None:
+        here.directory.heard(pending())
+
+    monkeypatch.setattr(control, "actor", too_early)
+    here.directory.resynchronize()
+    assert not here.core.failed
