@@ -80,6 +80,7 @@ class Node:
             self.logic.environments.describe,
             lambda answer: self.said.append(answer),
             lambda delay_s, action: self.later.append(action),
+            self.aside,
         )
         self.said: list[snapshot_pb2.NodeSnapshot] = []
         self.later: list[Callable[[], None]] = []
@@ -236,6 +237,10 @@ class Node:
 
     def call_later(self, delay_s: float, action: Callable[[], None]) -> None:
         self.later.append(action)
+
+    def aside(self, blocking: Callable[[], None], then: Callable[[], None]) -> None:
+        blocking()
+        then()
 
 
 def node_with_work() -> Node:
