@@ -189,9 +189,8 @@ class Cluster:
             out.send(node.node_id, gcs_pb2.NodeDown(job_ended=ended))
 
     def kv_put(self, request: gcs_pb2.KvPutRequest, out: Effects) -> gcs_pb2.KvPutReply:
-        """Store a value; see `KvManager.put`."""
-        if request.job_id:
-            self.job_keys.hold(request, out)
+        """Store a value; see `JobKeys.putting` and `KvManager.put`."""
+        self.job_keys.putting(request, out)
         reply = self.kv.put(request, out)
         self.packages.stored(request.namespace, out)
         return reply

@@ -13,6 +13,7 @@ from aktis._proto import gcs_pb2
 
 from aktisd.gcs.clock import Clock
 from aktisd.gcs.effects import Effects
+from aktisd.gcs.errors import invalid
 from aktisd.gcs.kv import KvManager
 from aktisd.gcs.validate import check_id
 
@@ -35,14 +36,19 @@ class JobKeys:
         self._next_trim_ms = clock.monotonic_ms() + TRIM_PERIOD_MS
         kv.watch(NAMESPACE, self._changed)
 
-    def hold(self, request: gcs_pb2.KvPutRequest, out: Effects) -> None:
-        """A job puts a value, or would have if it were not there.
+    def putting(self, request: gcs_pb2.KvPutRequest, out: Effects) -> None:
+        """A client puts a value, or would if it were not there: for its job, when it names one.
 
         Raises:
-            RequestError: the job's id is malformed, or the key too long to be held.
+            RequestError: the job's id is malformed, the key is no key or too long to be held, or the
+                namespace is the one in which this is kept.
         """
+        if request.namespace == NAMESPACE:
+            raise invalid(f"the namespace {NAMESPACE} is kept by the cluster itself: use another one")
+        if not request.job_id:
+            return
         check_id(request.job_id, ids.JOB_ID_BYTES, "job_id")
-        own = request.namespace.encode() + b"\0" + request.key
+        own = self._kv.full_key(request.namespace, request.key)
         if own not in self._keys.get(request.job_id, ()):
             self._kv.put(gcs_pb2.KvPutRequest(namespace=NAMESPACE, key=request.job_id + own), out)
 

@@ -70,7 +70,7 @@ class KvManager:
         Raises:
             RequestError: key or value are too large, or the store is full.
         """
-        key = self._key(request.namespace, request.key)
+        key = self.full_key(request.namespace, request.key)
         old = self._sizes.get(key)
         if old is not None and not request.overwrite:
             return gcs_pb2.KvPutReply(added=False)
@@ -98,7 +98,7 @@ class KvManager:
 
     def get(self, request: gcs_pb2.KvGetRequest) -> gcs_pb2.KvGetReply | Lookup:
         """Return the value, or how to get it."""
-        key = self._key(request.namespace, request.key)
+        key = self.full_key(request.namespace, request.key)
         if key not in self._sizes:
             return gcs_pb2.KvGetReply(found=False)
         self._tell(key, self._sizes[key])
@@ -113,7 +113,7 @@ class KvManager:
 
     def delete(self, request: gcs_pb2.KvDeleteRequest, out: Effects) -> gcs_pb2.KvDeleteReply:
         """Delete a key, if it is there."""
-        key = self._key(request.namespace, request.key)
+        key = self.full_key(request.namespace, request.key)
         size = self._sizes.pop(key, None)
         if size is None:
             return gcs_pb2.KvDeleteReply(deleted=False)
@@ -131,6 +131,17 @@ class KvManager:
         keys = sorted(key[len(scope) :] for key in self._sizes if key.startswith(start))
         return gcs_pb2.KvListReply(keys=keys[:limit])
 
+    def full_key(self, namespace: str, key: bytes) -> bytes:
+        """Return the key in storage: the namespace, a NUL, the key.
+
+        Raises:
+            RequestError: one of them is too long, or there is no key.
+        """
+        check_text(namespace, self._limits.name_characters, "namespace")
+        if not key or len(key) > self._limits.kv_key_bytes:
+            raise invalid(f"a key must have 1 to {self._limits.kv_key_bytes} bytes, got {len(key)}")
+        return namespace.encode() + b"\0" + key
+
     def _tell(self, key: bytes, size: int | None) -> None:
         if not self._watchers:
             return
@@ -138,12 +149,6 @@ class KvManager:
         watcher = self._watchers.get(namespace)
         if watcher is not None:
             watcher(own, size)
-
-    def _key(self, namespace: str, key: bytes) -> bytes:
-        check_text(namespace, self._limits.name_characters, "namespace")
-        if not key or len(key) > self._limits.kv_key_bytes:
-            raise invalid(f"a key must have 1 to {self._limits.kv_key_bytes} bytes, got {len(key)}")
-        return namespace.encode() + b"\0" + key
 
     def _finish_get(self, key: bytes, stored: bytes | None, puts: int) -> gcs_pb2.KvGetReply:
         if stored is None:  # deleted while the read waited

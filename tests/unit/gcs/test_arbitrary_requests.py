@@ -34,7 +34,7 @@ KNOWN: Mapping[str, st.SearchStrategy[Any]] = {
     "placement_group_ids": st.sampled_from([group_id(1), group_id(2)]),
     "incarnation": st.integers(0, 2),
     "name": st.sampled_from(["", "counter"]),
-    "namespace": st.sampled_from(["", "space"]),
+    "namespace": st.sampled_from(["", "space", "job_keys"]),
     "amounts": st.just(10_000),
 }
 ROUNDS = 40
@@ -73,6 +73,9 @@ def test_any_request_is_served_or_refused(name: str, data: st.DataObject) -> Non
     for other in sorted(METHODS):
         step(cluster, other, b"")  # lists and shows what there is now
     cluster.pass_time(120_000)
+    out = Effects()
+    cluster.state.finish_job(JOB, "test", out)
+    cluster.settle(out)
     cluster.restart()
 
 

@@ -20,8 +20,10 @@ class Cluster(SimulatedCluster):
     def put(self, key: bytes, job_id: bytes, namespace: str = "functions") -> None:
         out = Effects()
         request = gcs_pb2.KvPutRequest(namespace=namespace, key=key, value=b"v", job_id=job_id)
-        methods.call(self.state, "KvPut", request.SerializeToString(), out)
-        self.settle(out)
+        try:
+            methods.call(self.state, "KvPut", request.SerializeToString(), out)
+        finally:
+            self.settle(out)
 
     def finish(self, job: gcs_pb2.Job) -> None:
         out = Effects()
@@ -87,10 +89,26 @@ def test_an_actor_that_outlives_its_job_keeps_what_it_may_need() -> None:
     assert cluster.keys() == []
 
 
-@pytest.mark.parametrize(("key", "job_id"), [(b"f", b"longer than an id"), (b"x" * 1024, b"\1\2\3\4")])
-def test_what_cannot_be_held_is_refused(key: bytes, job_id: bytes) -> None:
+@pytest.mark.parametrize(
+    ("namespace", "key", "job_id"),
+    [
+        ("functions", b"f", b"longer than an id"),
+        ("functions", b"x" * 1024, b"\0\0\0\1"),
+        ("functions", b"", b"\0\0\0\1"),
+        ("x" * 600, b"f", b"\0\0\0\1"),
+        (NAMESPACE, b"\0\0\0\1\xff\0f", b""),
+        (NAMESPACE, b"f", b"\0\0\0\1"),
+    ],
+)
+def test_what_cannot_be_held_is_refused_and_breaks_nothing_later(
+    namespace: str, key: bytes, job_id: bytes
+) -> None:
     cluster = Cluster()
+    job = cluster.job()
     with pytest.raises(RequestError) as error:
-        cluster.put(key, job_id)
+        cluster.put(key, job_id, namespace)
     assert error.value.status == Status.INVALID_ARGUMENT
     assert cluster.keys() == []
+    cluster.finish(job)
+    cluster.later()
+    assert cluster.keys(NAMESPACE) == []
