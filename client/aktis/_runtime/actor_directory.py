@@ -244,7 +244,7 @@ class ActorDirectory:
         """The GCS says how an actor is."""
         actor_id = actor.spec.actor_id
         with self._lock:
-            if self._table.stage(actor_id) is not Stage.DEAD:
+            if self._table.is_followed(actor_id):  # publications are about all actors of the cluster
                 self._last[actor_id] = actor
             address = actor.address
             effects = self._table.heard(

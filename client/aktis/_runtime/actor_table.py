@@ -97,6 +97,11 @@ class ActorTable:
         """Nobody here has a handle any more."""
         self._actors.pop(actor_id, None)
 
+    def is_followed(self, actor_id: bytes) -> bool:
+        """Whether news of an actor are news: somebody here has a handle, and it is not dead."""
+        known = self._actors.get(actor_id)
+        return known is not None and known.stage is not Stage.DEAD
+
     def tracked(self) -> list[bytes]:
         """Every actor that is not dead."""
         return [actor_id for actor_id, known in self._actors.items() if known.stage is not Stage.DEAD]

@@ -189,3 +189,10 @@ def test_one_that_becomes_known_while_the_cluster_is_asked_is_not_dead(
     monkeypatch.setattr(control, "actor", too_early)
     here.directory.resynchronize()
     assert not here.core.failed
+
+
+def test_what_is_published_about_actors_of_others_is_not_kept(here: Process) -> None:
+    here.directory.track(ACTOR, created_here=True)
+    for actor_id in (ACTOR, b"b" * 16):
+        here.directory.heard(gcs_pb2.Actor(spec=gcs_pb2.ActorSpec(actor_id=actor_id)))
+    assert list(here.directory._last) == [ACTOR]
