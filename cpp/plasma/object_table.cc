@@ -66,7 +66,7 @@ ObjectTable::ObjectTable(std::uint64_t arena_bytes) {
   *header_ = header;
 }
 
-ObjectTable::ObjectTable(wire::UniqueFd inherited, bool writable) : fd_(std::move(inherited)) {
+ObjectTable::ObjectTable(wire::UniqueFd inherited, bool writable) : ObjectTable(std::move(inherited)) {
   struct stat status{};
   if (::fstat(fd_.get(), &status) != 0) fail("fstat of the inherited descriptor");
   const auto length = static_cast<std::uint64_t>(status.st_size);

@@ -84,6 +84,8 @@ class ObjectTable {
   std::uint64_t used_slots() const { return header_->high_water - unused_.size(); }
 
  private:
+  // First for the others: what they throw after it leaves the destructor to unmap.
+  explicit ObjectTable(wire::UniqueFd fd) : fd_(std::move(fd)) {}
   void map(std::uint64_t length, bool writable);
   void write(std::uint64_t index, Slot slot);
 

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 #include <map>
+#include <string>
 
 #include "plasma/object_table.h"
 
@@ -148,6 +150,22 @@ TEST(ObjectTable, ForeignFilesAreRefusedWithTheReason) {
   EXPECT_NE(refusal(duplicate(table.fd())).find("version 99"), std::string::npos);
   scribble(table.fd(), offsetof(TableHeader, magic), std::byte{0});
   EXPECT_NE(refusal(duplicate(table.fd())).find("magic"), std::string::npos);
+}
+
+TEST(ObjectTable, WhatIsRefusedIsNotKeptMapped) {
+  const auto mappings = [] {
+    std::ifstream maps("/proc/self/maps");
+    int count = 0;
+    for (std::string line; std::getline(maps, line);)
+      count += line.find("aktis-plasma-table") != std::string::npos ? 1 : 0;
+    return count;
+  };
+  ObjectTable table(kArenaBytes);
+  scribble(table.fd(), offsetof(TableHeader, magic), std::byte{1});
+  const int before = mappings();
+  EXPECT_EQ(before, 1);
+  EXPECT_THROW(ObjectTable(duplicate(table.fd()), true), std::runtime_error);
+  EXPECT_EQ(mappings(), before);
 }
 
 TEST(ObjectTable, UnusedSlotsTakeNoMemory) {
