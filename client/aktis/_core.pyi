@@ -683,3 +683,7 @@ class testing:  # noqa: N801 - a submodule; a single stub file can only write it
             """Tell whether nothing is remembered of any object, task, hold or living peer."""
         def validate(self) -> None:
             """Check the invariants of the records; RuntimeError names the first broken one."""
+
+    @staticmethod
+    def object_lost_event(reason: bytes) -> list[tuple[Any, ...]]:
+        """Return what the policy thread gets when an object is lost for a reason that its owner wrote."""

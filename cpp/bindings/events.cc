@@ -1,4 +1,5 @@
 // Events of the core as Python tuples; which fields a kind has is this table (and client/aktis/_core.pyi).
+#include "bindings/foreign_text.h"
 #include "bindings/python_core.h"
 
 namespace aktis::bindings {
@@ -10,6 +11,7 @@ using core::EventKind;
 py::tuple to_tuple(const Event& event) {
   const int kind = static_cast<int>(event.kind);
   const py::bytes first(event.first);
+  const auto text = [&] { return foreign_text(event.text); };
   switch (event.kind) {
     case EventKind::kControl:
       return py::make_tuple(kind, first);
@@ -18,9 +20,9 @@ py::tuple to_tuple(const Event& event) {
     case EventKind::kLeaseReturned:
       return py::make_tuple(kind, event.number);
     case EventKind::kLeaseBroken:
-      return py::make_tuple(kind, event.number, first, event.text);
+      return py::make_tuple(kind, event.number, first, text());
     case EventKind::kTaskLost:
-      return py::make_tuple(kind, first, py::bytes(event.second), py::bytes(event.third), event.text,
+      return py::make_tuple(kind, first, py::bytes(event.second), py::bytes(event.third), text(),
                             event.number);
     case EventKind::kTaskError:
       return py::make_tuple(kind, first, py::bytes(event.second), event.number, event.key);
@@ -29,20 +31,20 @@ py::tuple to_tuple(const Event& event) {
     case EventKind::kObjectFreed:
       return py::make_tuple(kind, first);
     case EventKind::kObjectLost:
-      return py::make_tuple(kind, first, event.text);
+      return py::make_tuple(kind, first, text());
     case EventKind::kActorLost:
-      return py::make_tuple(kind, first, py::bytes(event.second), event.text);
+      return py::make_tuple(kind, first, py::bytes(event.second), text());
     case EventKind::kCancel:
       return py::make_tuple(kind, first, event.number != 0);
     case EventKind::kCancelAsked:
       return py::make_tuple(kind, first, event.other != 0, event.number != 0);
     case EventKind::kTaskOverdue:
-      return py::make_tuple(kind, first, event.text, event.number, event.other != 0);
+      return py::make_tuple(kind, first, text(), event.number, event.other != 0);
     case EventKind::kRunCalledOff:
       return py::make_tuple(kind, first, py::bytes(event.second), event.number, event.other != 0);
     case EventKind::kRayletLost:
     case EventKind::kPlasmaLost:
-      return py::make_tuple(kind, event.text);
+      return py::make_tuple(kind, text());
   }
   return py::make_tuple(kind);
 }

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bindings/python_core.h"
 #include "core/references.h"
 
 namespace aktis {
@@ -167,6 +168,9 @@ void bind_testing(py::module_& module) {
   table.def("state", &state_of);
   table.def("idle", &ReferenceTable::idle);
   table.def("validate", &ReferenceTable::validate);
+  testing.def("object_lost_event", [](const py::bytes& reason) {
+    return bindings::to_python({{.kind = core::EventKind::kObjectLost, .first = {}, .text = reason}});
+  });
 }
 
 }  // namespace aktis

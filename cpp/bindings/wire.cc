@@ -6,6 +6,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "bindings/foreign_text.h"
 #include "wire/frame.h"
 #include "wire/handshake.h"
 #include "wire/socket.h"
@@ -145,11 +146,7 @@ py::bytes encode_reject(int code, const std::string& message) {
 py::tuple decode_reject(const py::bytes& payload) {
   const auto reject = wire::decode_reject(bytes_of(static_cast<std::string_view>(payload)));
   if (!reject) throw py::value_error("malformed HELLO_REJECT");
-  // What a peer wrote need not be UTF-8.
-  PyObject* message = PyUnicode_DecodeUTF8(reject->message.data(),
-                                           static_cast<Py_ssize_t>(reject->message.size()), "replace");
-  if (message == nullptr) throw py::error_already_set();
-  return py::make_tuple(static_cast<int>(reject->code), py::reinterpret_steal<py::str>(message));
+  return py::make_tuple(static_cast<int>(reject->code), bindings::foreign_text(reject->message));
 }
 
 py::tuple listen_socket(const std::string& address) {

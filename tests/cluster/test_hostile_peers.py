@@ -11,11 +11,19 @@ import grpc
 import pytest
 from aktis import _core
 from aktis._common import rpc
-from aktis._proto import gcs_pb2, gcs_pb2_grpc, plasma_pb2, plasma_pb2_grpc, raylet_pb2, raylet_pb2_grpc
+from aktis._proto import (
+    common_pb2,
+    gcs_pb2,
+    gcs_pb2_grpc,
+    plasma_pb2,
+    plasma_pb2_grpc,
+    raylet_pb2,
+    raylet_pb2_grpc,
+)
 from aktis._runtime import current
 
 from tests.support.clients import embedded
-from tests.support.control_peer import ControlPeer
+from tests.support.control_peer import ControlPeer, raylet_address
 
 pytestmark = pytest.mark.xdist_group("hostile_peers")
 LIMIT_S = 20.0
@@ -81,8 +89,11 @@ TRUNCATED = {
     "borrow remove": 42,
     "return release": 43,
     "object lost": 44,
+    "object free": 45,
     "stream item": 46,
     "stream taken": 47,
+    "overdue": 48,
+    "cancel asked": 49,
 }
 
 
@@ -164,6 +175,21 @@ def test_what_was_rejected_is_counted(session_dir: Path) -> None:
         after = session.core.statistics()
     assert after["rejected_frames"] == before["rejected_frames"] + 1
     assert after["refused_peers"] == before["refused_peers"] + 1
+
+
+def test_what_a_driver_says_does_not_have_its_node_refused(session_dir: Path) -> None:
+    worker = aktis.get(who.remote(), timeout=LIMIT_S)
+    events = common_pb2.TaskEventBatch(events=[common_pb2.TaskEvent(job_id=b"none")], dropped=2**64 - 1)
+    with ControlPeer(raylet_address(session_dir), token_of(session_dir)) as peer:
+        peer.register_driver()
+        for _ in range(3):
+            peer.send(task_events=events)
+        # What came before a call has reached the GCS when it is answered, and been counted there.
+        peer.send(gcs_call=raylet_pb2.GcsCall(method="ListTaskEvents"))
+        answer = peer.receive("gcs_result", LIMIT_S)
+        assert (answer.status, answer.error) == (0, "")
+        assert gcs_pb2.ListTaskEventsReply.FromString(answer.payload).dropped == 2**64 - 1
+    assert aktis.get(who.remote(), timeout=LIMIT_S) == worker
 
 
 def send_until_closed(address: str, data: bytes) -> None:
