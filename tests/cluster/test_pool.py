@@ -152,8 +152,39 @@ def test_callbacks_get_the_value_or_the_exception(pool: Pool) -> None:
 
 def test_a_callback_that_fails_does_not_stop_the_pool(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
     pool.apply_async(square, (3,), callback=lambda value: {}[value]).wait(30)
-    assert pool.apply(square, (4,)) == 16
+    assert pool.map(square, [4]) == [16]  # on the thread of the callback
     assert "callback failed" in caplog.text
+
+
+def test_a_call_needs_nobody_but_an_idle_process(pool: Pool) -> None:
+    entered, may_go = threading.Event(), threading.Event()
+    waited: list[bool] = []
+
+    def callback(_: int) -> None:
+        entered.set()
+        waited.append(may_go.wait(20))
+
+    pool.apply_async(square, (3,), callback=callback)
+    assert entered.wait(30)
+    assert [pool.apply(square, (n,)) for n in range(3)] == [0, 1, 4]
+    assert pool.apply_async(square, (4,)).get(30) == 16
+    with pytest.raises(ValueError, match="no 2"):
+        pool.apply(refuse_two, (2,))
+    waiting = pool.map_async(square, [5])
+    assert not waiting.ready()
+    may_go.set()
+    assert waiting.get(30) == [25]
+    assert waited == [True]
+
+
+def test_functions_see_globals_as_they_are_when_they_are_called(pool: Pool) -> None:
+    names: dict[str, Any] = {"__name__": "__main__", "step": 1}
+    exec("def add(number): return number + step", names)
+    exec("def count():\n global step\n step += 1\n return step", names)
+    assert [pool.apply(names["add"], (1,)) for _ in range(3)] == [2, 2, 2]
+    names["step"] = 10
+    assert [pool.apply(names["add"], (1,)) for _ in range(3)] == [11, 11, 11]
+    assert {pool.apply(names["count"]) for _ in range(4)} == {11}
 
 
 def test_a_callback_may_wait_for_room_in_the_object_store(pool: Pool) -> None:
@@ -282,6 +313,16 @@ def test_an_initializer_that_fails_is_said_by_every_call() -> None:
 def test_a_process_is_replaced_after_its_share() -> None:
     with Pool(1, maxtasksperchild=2) as pool:
         assert len(set(pool.map(pid, range(6), 1))) == 3
+
+
+def test_single_calls_count_as_well() -> None:
+    with Pool(1, maxtasksperchild=2) as pool:
+        processes = [pool.apply(pid) for _ in range(6)]
+        with pytest.raises(TypeError, match="lock"):
+            pool.apply(pid, (threading.Lock(),))
+        processes += [pool.apply(pid) for _ in range(2)]
+        assert processes[::2] == processes[1::2]
+        assert len(set(processes)) == 4
 
 
 def test_a_process_that_dies_is_replaced() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import aktis
 from aktis.util.aliases import under_either_name
 from aktis.util.multiprocessing.dispatch import Dispatcher, Job, Pace
+from aktis.util.multiprocessing.functions import Outgoing
 from aktis.util.multiprocessing.results import AsyncResult, IMapIterator, Outcome
 
 _CHUNKS_PER_WORKER: Final = 4
@@ -76,6 +77,7 @@ class Pool:
         self._count = processes or max(1, int(aktis.cluster_resources().get("CPU", 1)))
         self._running = True
         self._paces: dict[object, Pace] = {}
+        self._functions = Outgoing()
         self._iterators: weakref.WeakSet[IMapIterator] = weakref.WeakSet()
         self._dispatcher = Dispatcher(
             self._count, initializer, tuple(initargs or ()), maxtasksperchild, remote_args or {}
@@ -87,7 +89,14 @@ class Pool:
         self, func: Callable[..., Any], args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call ``func(*args, **kwargs)`` in a process and return what it returns."""
-        return self.apply_async(func, args, kwargs).get()
+        job, result = self._job(func, args, kwargs, None, None)
+        if not self._dispatcher.give_now(job):
+            self._dispatcher.submit([job])
+            return result.get()
+        try:
+            return result.get()  # reads the answer itself
+        finally:
+            self._dispatcher.watch(job)  # if it was interrupted
 
     def apply_async(
         self,
@@ -98,15 +107,34 @@ class Pool:
         error_callback: _ErrorCallback | None = None,
     ) -> AsyncResult:
         """Like `apply`, but return at once; ``callback`` gets the value, ``error_callback`` the exception."""
+        job, result = self._job(func, args, kwargs, callback, error_callback)
+        if self._dispatcher.give_now(job):
+            self._dispatcher.watch(job)
+        else:
+            self._dispatcher.submit([job])
+        return result
+
+    def _job(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any] | None,
+        callback: _Callback | None,
+        error_callback: _ErrorCallback | None,
+    ) -> tuple[Job, AsyncResult]:
         self._check(func)
         result = AsyncResult(self, None, callback, error_callback)
-        call = (func, tuple(args or ()), dict(kwargs or {}))
-        pace = self._paces.setdefault(_key_of(func), Pace())
-        if len(self._paces) > _PACES_KEPT:
-            self._paces.pop(next(iter(self._paces)))
-        job = Job("apply", call, pace, lambda value: result.succeed(0, value), result.fail)
-        self._dispatcher.submit([job])
-        return result
+        call = (self._functions.of(func), tuple(args or ()), dict(kwargs or {}))
+        key = _key_of(func)
+        pace = self._paces.get(key)
+        if pace is None:
+            pace = self._paces[key] = Pace()
+            if len(self._paces) > _PACES_KEPT:
+                self._paces.pop(next(iter(self._paces)), None)
+        job = Job("apply", call, pace, functools.partial(result.succeed, 0), result.fail)
+        if callback is None and error_callback is None:  # those are for the dispatcher's thread
+            result.help = functools.partial(self._dispatcher.help, job)
+        return job, result
 
     # ---- many calls ----
 

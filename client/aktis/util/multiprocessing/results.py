@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,6 +11,31 @@ from typing import Any
 
 Outcome = tuple[bool, Any]
 """Whether it went well, and the value or the exception."""
+
+
+class _Latch:
+    """A threading.Event that costs less where it is set before anybody waits."""
+
+    __slots__ = ("_lock", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """Let all through, now and later. Once."""
+        self.is_set = True
+        self._lock.release()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Return whether it was set within a time; None waits as long as it takes."""
+        if self.is_set:
+            return True
+        if not self._lock.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s)):
+            return False
+        self._lock.release()  # for the next one
+        return True
 
 
 class AsyncResult:
@@ -30,7 +56,9 @@ class AsyncResult:
         self._values: list[Any] = [None] * (1 if parts is None else parts)
         self._left = len(self._values)
         self._error: BaseException | None = None
-        self._done = threading.Event()
+        self._done = _Latch()
+        self.help: Callable[[float | None], None] | None = None
+        """Given a time in seconds, may wait so long for the answer, and complete this."""
         if self._left == 0:
             self._complete()
 
@@ -41,7 +69,7 @@ class AsyncResult:
             multiprocessing.TimeoutError: it was not there in time.
             Exception: what the function raised.
         """
-        if not self._done.wait(timeout):
+        if not self._done.is_set and not self._wait(timeout):
             raise PoolTimeoutError(f"the result was not ready within {timeout} s")
         if self._error is not None:
             raise self._error
@@ -49,11 +77,22 @@ class AsyncResult:
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the call is done, or until ``timeout`` seconds have passed."""
-        self._done.wait(timeout)
+        self._wait(timeout)
+
+    def _wait(self, timeout: float | None) -> bool:
+        help_with_it = self.help  # which goes when the call is done
+        if help_with_it is None:
+            return self._done.wait(timeout)
+        if timeout is None:
+            help_with_it(None)
+            return self._done.wait()
+        due_s = time.monotonic() + timeout
+        help_with_it(max(0.0, timeout))
+        return self._done.wait(max(0.0, due_s - time.monotonic()))
 
     def ready(self) -> bool:
         """Whether the call is done."""
-        return self._done.is_set()
+        return self._done.is_set
 
     def successful(self) -> bool:
         """Whether the call was done without an exception.
@@ -61,7 +100,7 @@ class AsyncResult:
         Raises:
             ValueError: it is not done.
         """
-        if not self._done.is_set():
+        if not self._done.is_set:
             raise ValueError(f"{self!r} is not ready")
         return self._error is None
 
@@ -88,7 +127,7 @@ class AsyncResult:
             elif self._error is not None and self._error_callback is not None:
                 self._error_callback(self._error)
         finally:
-            self._pool = self._callback = self._error_callback = None
+            self._pool = self._callback = self._error_callback = self.help = None
             self._done.set()
 
     def _value(self) -> Any:
