@@ -59,13 +59,19 @@ class profile:  # noqa: N801  used like a function, and named as in the API to b
 def _story(error: BaseException) -> dict[str, str]:
     """Return what a span tells of the exception that ended its block: bounded, whatever the exception is."""
     text = error_text(error)
-    lines = traceback.format_exception(error, limit=-_MAX_FRAMES)
     return {
         "type": type.__repr__(type(error))[:_MAX_EXTRA_BYTES],
         "value": text.partition(": ")[2],
         "error": text,
-        "traceback": "".join(lines)[-_MAX_TRACEBACK_CHARACTERS:],
+        "traceback": _traceback_of(error)[-_MAX_TRACEBACK_CHARACTERS:],
     }
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error, limit=-_MAX_FRAMES))
+    except Exception as problem:  # it is the user's: what goes on must be the exception itself, not this one
+        return f"(its traceback cannot be had: {type(problem).__name__})"
 
 
 def _to_json(extra_data: object) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aktis._proto import common_pb2
@@ -80,6 +80,16 @@ def test_a_block_that_fails_has_the_exception_with_it(
     assert value in args["value"]
     assert args["error"].startswith(f"{type(error).__name__}: ")
     assert "raise error" in args["traceback"]
+
+
+def test_the_exception_goes_on_when_nothing_can_be_told_of_it(spans: list[dict[str, Any]]) -> None:
+    broken = SyntaxError("no text")
+    broken.text = cast(Any, 5)
+    with pytest.raises(SyntaxError) as caught, profile("load"):
+        raise broken
+    assert caught.value is broken
+    assert spans[0]["error"].startswith("SyntaxError: no text")
+    assert spans[0]["traceback"] == "(its traceback cannot be had: AttributeError)"
 
 
 def test_an_exceptions_story_is_bounded(spans: list[dict[str, Any]]) -> None:
