@@ -185,7 +185,7 @@ class Gateway:
                 session.send(message)
         for node_id, refusal in effects.refusals:
             session = self._current.pop(node_id, None)
-            self._attached.pop(node_id, None)
+            self._detach(node_id)
             if session is not None:
                 session.close(refusal)
         for publication in effects.publications:

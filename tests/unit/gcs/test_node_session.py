@@ -198,6 +198,20 @@ def test_messages_of_a_replaced_stream_are_ignored() -> None:
     asyncio.run(scenario())
 
 
+def test_a_node_that_says_that_it_leaves_is_not_waited_for_in_a_snapshot() -> None:
+    async def scenario() -> None:
+        answers: asyncio.Queue[Any] = asyncio.Queue()
+        async with gateway() as made, session(made) as (pipe, task):
+            await registered(pipe)
+            made.call("TakeSnapshot", b"", answers.put_nowait)
+            assert (await pipe.receive()).HasField("take_snapshot")
+            pipe.send(leaving=gcs_pb2.NodeLeaving(reason="test"))
+            await task
+            assert list((await answers.get()).silent) == [f"node {node_id(1).hex()} (disconnected)"]
+
+    asyncio.run(scenario())
+
+
 def test_subscription_follows_and_can_be_cancelled() -> None:
     async def scenario() -> None:
         async with gateway() as made, session(made) as (pipe, _):
