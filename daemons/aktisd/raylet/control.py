@@ -213,6 +213,9 @@ class Control:
         if hello.sender in self._by_id:
             peer.close("another connection has this worker id")
             return
+        if not any(hello.sender):  # the GCS would refuse the node that speaks of it
+            peer.close("a process has a worker id that is not zero")
+            return
         self._sessions[peer] = session
         self._by_id[session.worker_id] = session
         if hello.role == _core.ROLE_TEMPLATE:

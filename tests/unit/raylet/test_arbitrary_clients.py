@@ -290,6 +290,13 @@ def test_the_node_works() -> None:
     assert node.gcs.actor(1).state == gcs_pb2.Actor.ALIVE
 
 
+def test_who_has_no_id_is_hung_up_on() -> None:
+    node = Node()
+    nameless = node.connect(bytes(16), 8, _core.ROLE_WORKER)
+    assert "worker id" in nameless.closed
+    assert len(node.control) == 0
+
+
 def hear(said: list[tuple[bytes, Message]]) -> None:
     """All of it, then the ends of all connections; raises when the node or its GCS is harmed."""
     node = node_with_work()
