@@ -37,7 +37,7 @@ KNOWN: Mapping[str, st.SearchStrategy[Any]] = {
     "namespace": st.sampled_from(["", "space", "job_keys"]),
     "amounts": st.just(10_000),
 }
-ROUNDS = 40
+ROUNDS = 20
 
 
 def cluster_with_work() -> SimulatedCluster:
