@@ -4,6 +4,7 @@ They lie below build/ and are made anew only when the pins or the wheel change.
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -72,5 +73,8 @@ def _digest(paths: Iterable[Path]) -> str:
 
 def _run(*command: object) -> None:
     words = [str(word) for word in command]
-    finished = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    env = dict(os.environ)
+    if "PIP_FIND_LINKS" in env:  # uv looks where pip looks: for PyTorch without CUDA, for one
+        env.setdefault("UV_FIND_LINKS", ",".join(env["PIP_FIND_LINKS"].split()))
+    finished = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=env)
     assert finished.returncode == 0, f"{' '.join(words)} failed:\n{finished.stdout}{finished.stderr}"

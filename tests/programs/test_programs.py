@@ -14,7 +14,7 @@ from tests.support.clients import output
 from tests.support.sandbox import Sandbox
 
 TIMEOUT_S = 400
-RAN_THROUGH_ALIAS = ("datatrove", "flwr", "hamilton", "modin", "pymoo", "sklearn")
+RAN_THROUGH_ALIAS = ("datatrove", "flwr", "hamilton", "modin", "pymoo", "sklearn", "torch")
 RAN_AFTER_INSTALL = ("unidist",)
 
 pytestmark = [pytest.mark.timeout(2400), pytest.mark.xdist_group("programs")]
