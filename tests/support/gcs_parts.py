@@ -148,46 +148,59 @@ class SimulatedCluster:
         self.clock = SimulatedClock()
         self.limits = limits or Limits()
         self.image = MemoryImage()
+        self.held: Effects | None = None
         self.restart()
 
     def restart(self) -> None:
         """Begin again from what is stored."""
         self.storage = MemoryStorage(self.image)
         image = Image.load(self.storage, self.storage.open())
-        out = Effects()
+        out, self.held = Effects(), None
         self.state = Cluster(image, self.clock, self.limits, random.Random(1), out)
         self.settle(out)
+
+    def step(self) -> Effects:
+        """Return where a step puts its effects."""
+        held, self.held = self.held, None
+        return held or Effects()
+
+    def hold(self, out: Effects) -> list[tuple[bytes, gcs_pb2.NodeDown]]:
+        """End a step as the gateway does that waits for answers: return what leaves before it is stored."""
+        self.state.settle(out)
+        self.held = out
+        return out.take_early()
 
     def settle(self, out: Effects) -> Effects:
         """End a step as the gateway does."""
         self.state.settle(out)
-        self.storage.commit(out.writes)
+        out.messages[:0] = out.take_early()
+        self.storage.commit(out.rows())
         for publication in out.publications:
             self.state.pubsub.publish(publication)
         return out
 
     def register(self, number: int, **fields: object) -> Effects:
         """Connect a node."""
-        out = Effects()
+        out = self.step()
         self.state.register(registration(number, **fields), out)  # type: ignore[arg-type]
         return self.settle(out)
 
     def up(self, number: int, **body: object) -> Effects:
         """Let a message come from a node."""
-        out = Effects()
+        out = self.step()
         self.state.up(node_id(number), gcs_pb2.NodeUp(**body), out)  # type: ignore[arg-type]
         return self.settle(out)
 
     def job(self, driver: int = 1, node: int = 1) -> gcs_pb2.Job:
         """Register a job."""
-        out = Effects()
+        out = self.step()
         job = self.state.jobs.register(gcs_pb2.RegisterJobRequest(driver=process(driver, node)), out)
         self.settle(out)
         return job
 
     def create(self, *specs: gcs_pb2.ActorSpec, get_if_exists: bool = False) -> tuple[list[object], Effects]:
         """Create actors; return the results and the effects."""
-        out = Effects()
+        out = self.step()
         request = gcs_pb2.CreateActorsRequest(specs=specs, get_if_exists=get_if_exists)
         results = list(self.state.actor_requests.create(request, out).results)
         return list(results), self.settle(out)
@@ -196,7 +209,7 @@ class SimulatedCluster:
         self, *specs: gcs_pb2.PlacementGroupSpec, remove_first: Iterable[int] = ()
     ) -> tuple[list[str], Effects]:
         """Create placement groups; return the errors, empty for those that were created, and the effects."""
-        out = Effects()
+        out = self.step()
         removed = [group_id(number) for number in remove_first]
         request = gcs_pb2.CreatePlacementGroupsRequest(specs=specs, remove_first=removed)
         results = self.state.create_groups(request, out).results
@@ -204,7 +217,7 @@ class SimulatedCluster:
 
     def remove_groups(self, *numbers: int) -> Effects:
         """Remove placement groups."""
-        out = Effects()
+        out = self.step()
         ids = [group_id(number) for number in numbers]
         self.state.remove_groups(gcs_pb2.RemovePlacementGroupsRequest(placement_group_ids=ids), out)
         return self.settle(out)
@@ -223,7 +236,7 @@ class SimulatedCluster:
         while passed_ms > 0:
             self.clock.advance(min(step_ms, passed_ms))
             passed_ms -= step_ms
-            out = Effects()
+            out = self.step()
             self.state.tick(out)
             self.settle(out)
             everything.messages += out.messages

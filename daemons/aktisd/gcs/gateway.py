@@ -47,7 +47,9 @@ class Gateway:
         self._clock = clock
         self._log = log.bind()  # once: the lazy logger would bind itself anew for every note
         self._loop = asyncio.get_running_loop()
-        self.outbox = Outbox(writer, cluster.limits.unwritten_bytes, self._settle, self._release)
+        self.outbox = Outbox(
+            writer, cluster.limits.unwritten_bytes, self._settle, self._advance, self._release
+        )
         # A registered session counts at once for what comes from it, but nothing is sent to it before its
         # registration is stored: earlier messages to the node belong to the stream before.
         self._current: dict[bytes, Session] = {}
@@ -177,6 +179,13 @@ class Gateway:
     def _settle(self, effects: Effects) -> None:
         self.cluster.settle(effects)
         self._arm()
+
+    def _advance(self, node_id: bytes, message: gcs_pb2.NodeDown) -> bool:
+        session = self._attached.get(node_id)
+        if session is None or self._current.get(node_id) is not session:
+            return False
+        session.send(message)
+        return True
 
     def _release(self, effects: Effects) -> None:
         for node_id, message in effects.messages:

@@ -3,6 +3,10 @@
 All steps of one turn of the event loop share their effects and become one batch of storage; the writer
 thread groups the batches that wait. A batch without writes still waits for those before it: what it shows may
 rest on them.
+
+Early messages leave at the end of the turn. What they ask for is answered soon, as a rule, and the answer
+changes what was to be stored: the batch is held for it, so that both turns are stored once and let out
+together. The next turn ends that, whatever it is about, or a moment without one.
 """
 
 import asyncio
@@ -10,17 +14,21 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from aktis._proto import gcs_pb2
+
 from aktisd.gcs.effects import Effects
 from aktisd.gcs.errors import RequestError, Status
 from aktisd.gcs.storage.interface import StorageError
 from aktisd.gcs.storage.writer import StorageWriter
 
 Released = Callable[[StorageError | None], None]
+HOLD_S = 0.005
+"""Who waits for a batch waits that much longer at most."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """One turn of the loop."""
+    """One turn of the loop, and the one after if it was held."""
 
     effects: Effects = field(default_factory=Effects)
     first: list[Callable[[], None]] = field(default_factory=list)
@@ -28,6 +36,7 @@ class Batch:
     last: list[Released] = field(default_factory=list)
     """Run afterwards, or with the error if the batch could not be stored."""
     size_bytes: int = 0
+    held: asyncio.TimerHandle | None = None
     stored: bool = False
 
 
@@ -36,6 +45,7 @@ class Outbox:
 
     Args:
         settle: completes the effects of a turn.
+        advance: sends an early message if its node is there to answer it, else says that it did not.
         release: lets effects out.
     """
 
@@ -44,14 +54,17 @@ class Outbox:
         writer: StorageWriter,
         unwritten_limit_bytes: int,
         settle: Callable[[Effects], None],
+        advance: Callable[[bytes, gcs_pb2.NodeDown], bool],
         release: Callable[[Effects], None],
     ) -> None:
         self._writer = writer
         self._limit_bytes = unwritten_limit_bytes
         self._settle = settle
+        self._advance = advance
         self._release = release
         self._loop = asyncio.get_running_loop()
         self._current: Batch | None = None
+        self._turn_will_end = False
         self._waiting: deque[Batch] = deque()  # bounded by _limit_bytes; in the order of release
         self.unwritten_bytes = 0
         self.failed: asyncio.Future[StorageError] = self._loop.create_future()
@@ -83,13 +96,36 @@ class Outbox:
             )
 
     def flush(self) -> None:
-        """End the turn now."""
-        batch, self._current = self._current, None
+        """End the turn now, and what is held for it."""
+        if self._current is not None:
+            self._send_early(self._current)
+            self._commit(self._current)
+
+    def _end_turn(self) -> None:
+        self._turn_will_end = False
+        batch = self._current
         if batch is None:
             return
+        was_held = batch.held is not None
+        if self._send_early(batch) and not was_held:
+            batch.held = self._loop.call_later(HOLD_S, self.flush)
+        else:
+            self._commit(batch)
+
+    def _send_early(self, batch: Batch) -> bool:
+        """Settle the turn; return whether it has asked for what will be answered."""
         self._settle(batch.effects)
+        early = batch.effects.take_early()
+        late = [message for message in early if not self._advance(*message)]
+        batch.effects.messages += late
+        return len(early) > len(late)
+
+    def _commit(self, batch: Batch) -> None:
+        self._current = None
+        if batch.held is not None:
+            batch.held.cancel()
         self._waiting.append(batch)
-        writes = batch.effects.writes
+        writes = batch.effects.rows()
         if not writes:
             self._stored(batch, None)
             return
@@ -100,7 +136,9 @@ class Outbox:
     def _batch(self) -> Batch:
         if self._current is None:
             self._current = Batch()
-            self._loop.call_soon(self.flush)
+        if not self._turn_will_end:
+            self._turn_will_end = True
+            self._loop.call_soon(self._end_turn)
         return self._current
 
     def _stored(self, batch: Batch, error: StorageError | None) -> None:

@@ -80,7 +80,7 @@ def test_creation_is_one_batch_with_everything(cluster: SimulatedCluster) -> Non
 
 def test_incarnation_is_stored_with_the_start(cluster: SimulatedCluster) -> None:
     _, out = cluster.create(actor_spec(1))
-    row = out.writes[Table.ACTORS, actor_id(1)]
+    row = out.rows()[Table.ACTORS, actor_id(1)]
     assert row is not None
     assert Actor.FromString(row).incarnation == 1
 
@@ -305,7 +305,7 @@ def test_oldest_dead_are_forgotten() -> None:
         kill(cluster, number, no_restart=True)
     started(cluster, 4)
     out = kill(cluster, 4, no_restart=True)
-    assert out.writes[Table.ACTORS, actor_id(2)] is None
+    assert out.rows()[Table.ACTORS, actor_id(2)] is None
     assert [record.actor_id for record in cluster.state.actors.table] == [actor_id(3), actor_id(4)]
     cluster.state.actors.validate()
 

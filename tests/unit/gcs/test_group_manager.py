@@ -280,9 +280,46 @@ def test_one_request_replaces_groups(cluster: SimulatedCluster) -> None:
     )
     assert errors == [""]
     assert states(out) == ["REMOVED"]
-    ((_, orders),) = sent(out, "bundle_orders")
-    kinds = [order.WhichOneof("order") for order in orders.orders]  # type: ignore[attr-defined]
-    assert kinds == ["give_back", "prepare"], "what comes together travels together, in order"
+    kinds = [orders.orders[0].WhichOneof("order") for _, orders in sent(out, "bundle_orders")]  # type: ignore[attr-defined]
+    assert kinds == ["prepare", "give_back"], "what need not be stored first does not wait for it"
+
+
+def test_only_the_first_try_is_early(cluster: SimulatedCluster) -> None:
+    out = cluster.step()
+    cluster.state.create_groups(
+        gcs_pb2.CreatePlacementGroupsRequest(specs=[group_spec(1, "PACK", {"CPU": 1})]), out
+    )
+    assert [to for to, _ in cluster.hold(out)] == [node_id(1)]
+    assert not cluster.storage.load(Table.PLACEMENT_GROUPS)
+    cluster.register(1)  # it may hold what it was asked for before
+    out = cluster.step()
+    cluster.state.settle(out)
+    assert not out.early
+
+
+def test_what_is_being_prepared_is_stored_as_waiting(cluster: SimulatedCluster) -> None:
+    _, out = cluster.create_groups(group_spec(1, "PACK", {"CPU": 1}))
+    assert ordered(out, "prepare")
+    row = Group.FromString(cluster.storage.load(Table.PLACEMENT_GROUPS)[group_id(1)])
+    assert row.state == Group.PENDING
+    assert [place.node_id for place in row.places] == [b""]
+
+
+def test_a_group_whose_answers_are_waited_for_is_stored_once(cluster: SimulatedCluster) -> None:
+    out = cluster.step()
+    cluster.state.create_groups(
+        gcs_pb2.CreatePlacementGroupsRequest(specs=[group_spec(1, "PACK", {"CPU": 1})]), out
+    )
+    ((_, early),) = cluster.hold(out)
+    (order,) = early.bundle_orders.orders
+    answer = gcs_pb2.BundlesPrepared(
+        placement_group_id=order.prepare.placement_group_id, attempt=order.prepare.attempt
+    )
+    assert cluster.up(1, bundle_answers=answers(answer)) is out
+    row = Group.FromString(cluster.storage.load(Table.PLACEMENT_GROUPS)[group_id(1)])
+    assert row.state == Group.CREATED
+    assert [place.node_id for place in row.places] == [node_id(1)]
+    assert ordered(out, "commit")
 
 
 def test_a_bundle_order_does_not_overtake_what_was_sent_before() -> None:

@@ -102,12 +102,14 @@ class Simulation:
         self.cluster = SimulatedCluster()
         self.fresh_node = 0
         self.groups = 0
+        self.unanswered: list[gcs_pb2.PlacementGroupSpec] = []
         self.nodes = [self.new_node() for _ in range(NODES)]
         for index in range(NODES):
             self.connect(index)
         self.cluster.job(driver=1, node=99)
         self.actions: dict[Callable[[], None], int] = {
-            self.create: 6,
+            self.create: 4,
+            self.create_and_wait_for_answers: 4,
             self.remove: 4,
             lambda: self.deliver(self.some_node(), downwards=True): 20,
             lambda: self.deliver(self.some_node(), downwards=False): 20,
@@ -134,11 +136,15 @@ class Simulation:
         self.fresh_node += 1
         return Raylet(self.fresh_node - 1)
 
-    def let_out(self, out: Effects) -> None:
-        for to, message in out.messages:
+    def send(self, messages: list[tuple[bytes, gcs_pb2.NodeDown]]) -> None:
+        for to, message in messages:
             for node in self.nodes:
                 if node_id(node.number) == to and node.connected:
                     node.down.append(message)
+
+    def let_out(self, out: Effects) -> None:
+        self.send(out.messages)
+        self.unanswered.clear()
         for to, _ in out.refusals:
             for index, node in enumerate(self.nodes):
                 if node_id(node.number) == to:  # declared dead: it ends everything and comes back anew
@@ -156,7 +162,7 @@ class Simulation:
         node.up = deque(message for message in node.up if message.HasField("bundle_answers"))
         register = registration(node.number, cpus=CPUS, bundles=node.bundles.reports())
         register.node.available.CopyFrom(node.update().available)
-        out = Effects()
+        out = self.cluster.step()
         self.cluster.state.register(register, out)
         self.let_out(self.cluster.settle(out))
 
@@ -165,7 +171,7 @@ class Simulation:
         if node.connected:
             node.connected = False
             node.down.clear()
-            out = Effects()
+            out = self.cluster.step()
             self.cluster.state.disconnected(node_id(node.number), out)
             self.let_out(self.cluster.settle(out))
 
@@ -175,13 +181,25 @@ class Simulation:
             self.let_out(self.cluster.up(node.number, leaving=gcs_pb2.NodeLeaving(reason="test")))
 
     def create(self) -> None:
+        self.let_out(self.create_groups(self.new_spec()))
+
+    def new_spec(self) -> gcs_pb2.PlacementGroupSpec:
         self.groups += 1
         cpus = self.rng.choices([1, 2, 3, 5], [6, 4, 2, 1], k=self.rng.randint(1, 3))
         bundles = [{"CPU": amount} for amount in cpus]
-        spec = group_spec(self.groups, self.rng.choice(STRATEGIES), *bundles, owner=process(1, 99))
-        errors, out = self.cluster.create_groups(spec)
-        assert errors == [""]
-        self.let_out(out)
+        return group_spec(self.groups, self.rng.choice(STRATEGIES), *bundles, owner=process(1, 99))
+
+    def create_groups(self, *specs: gcs_pb2.PlacementGroupSpec) -> Effects:
+        errors, out = self.cluster.create_groups(*specs)
+        assert not any(errors)
+        return out
+
+    def create_and_wait_for_answers(self) -> None:
+        spec = self.new_spec()
+        self.unanswered.append(spec)
+        out = self.cluster.step()
+        self.cluster.state.create_groups(gcs_pb2.CreatePlacementGroupsRequest(specs=[spec]), out)
+        self.send(self.cluster.hold(out))
 
     def remove(self) -> None:
         if self.groups:
@@ -214,7 +232,7 @@ class Simulation:
                 self.deliver(index, downwards=False)
 
     def up(self, node: Raylet, message: gcs_pb2.NodeUp) -> Effects:
-        out = Effects()
+        out = self.cluster.step()
         self.cluster.state.nodes.sign_of_life(node_id(node.number), out)
         self.cluster.state.up(node_id(node.number), message, out)
         return self.cluster.settle(out)
@@ -224,6 +242,8 @@ class Simulation:
         for node in self.nodes:
             node.connected = False
             node.down.clear()
+        if self.unanswered:  # what was lost before it was stored is asked for again
+            self.let_out(self.create_groups(*self.unanswered))
 
     # ---- the end ----
 

@@ -30,8 +30,8 @@ def test_ids_count_up_and_survive() -> None:
     assert (first.job_id, second.job_id) == (b"\0\0\0\1", b"\0\0\0\2")
     jobs.finish(first.job_id, "done", out)
     again = JobManager(clock, LIMITS)
-    rows = {key: value for (table, key), value in out.writes.items() if table == Table.JOBS and value}
-    again.load(rows, out.writes[Table.META, COUNTER_KEY])
+    rows = {key: value for (table, key), value in out.rows().items() if table == Table.JOBS and value}
+    again.load(rows, out.rows()[Table.META, COUNTER_KEY])
     assert again.register(request(3), Effects()).job_id == b"\0\0\0\3"
     assert again.counts() == {"RUNNING": 2, "FINISHED": 1}
     assert again.of_driver(worker_id(2)) == second.job_id
@@ -80,7 +80,7 @@ def test_oldest_finished_are_forgotten() -> None:
     for driver in range(1, 5):
         jobs.finish(jobs.register(request(driver), out).job_id, "done", out)
     assert [job.job_id[-1] for job in jobs.list()] == [3, 4]
-    assert out.writes[Table.JOBS, b"\0\0\0\1"] is None
+    assert out.rows()[Table.JOBS, b"\0\0\0\1"] is None
     with pytest.raises(RequestError, match="no job"):
         jobs.get(b"\0\0\0\1")
 

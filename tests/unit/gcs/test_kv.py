@@ -21,7 +21,7 @@ class Kv:
         self.manager = KvManager(LIMITS)
 
     def apply(self, out: Effects) -> None:
-        for (_, key), value in out.writes.items():
+        for (_, key), value in out.rows().items():
             if value is None:
                 self.stored.pop(key)
             else:

@@ -59,7 +59,7 @@ def test_silence_makes_suspect_then_dead() -> None:
     assert refusal[1].code == NodeRefused.DECLARED_DEAD
     states = [publication.node.state for publication in nodes.out.publications]
     assert states == [Node.ALIVE, Node.SUSPECT, Node.DEAD]
-    assert nodes.out.writes[Table.NODES, node_id(1)] is not None
+    assert nodes.out.rows()[Table.NODES, node_id(1)] is not None
 
 
 def test_any_message_revives_a_suspect() -> None:
@@ -166,7 +166,7 @@ def test_oldest_dead_are_forgotten() -> None:
         nodes.manager.leave(node_id(number), "", nodes.out)
         nodes.clock.advance(1)
     assert [node.node_id for node in nodes.manager.list()] == [node_id(3), node_id(4)]
-    assert nodes.out.writes[Table.NODES, node_id(1)] is None
+    assert nodes.out.rows()[Table.NODES, node_id(1)] is None
     assert nodes.manager.counts() == {"ALIVE": 0, "SUSPECT": 0, "DEAD": 2}
 
 
@@ -175,7 +175,7 @@ def test_loaded_nodes_have_time_to_come_back() -> None:
     nodes.register(1)
     nodes.register(2)
     nodes.manager.leave(node_id(2), "", nodes.out)
-    rows = {key: value for (table, key), value in nodes.out.writes.items() if value is not None}
+    rows = {key: value for (table, key), value in nodes.out.rows().items() if value is not None}
     again = Nodes()
     again.manager.load(rows)
     assert again.manager.is_dead(node_id(2))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from aktis._proto import gcs_pb2
 from aktisd.gcs.effects import Effects
 from aktisd.gcs.errors import RequestError, Status
 from aktisd.gcs.outbox import Outbox
@@ -17,9 +18,11 @@ class HeldWriter:
 
     def __init__(self) -> None:
         self.waiting: list[tuple[Writes, Done]] = []
+        self.was_asked = asyncio.Event()
 
     def commit(self, writes: Writes, done: Done) -> None:
         self.waiting.append((writes, done))
+        self.was_asked.set()
 
     def finish(self, error: StorageError | None = None) -> None:
         self.waiting.pop(0)[1](error)
@@ -31,19 +34,31 @@ class Bench:
     def __init__(self, limit_bytes: int = 1_000) -> None:
         self.writer = HeldWriter()
         self.log: list[str] = []
-        self.outbox = Outbox(self.writer, limit_bytes, self.settle, self.release)  # type: ignore[arg-type]
+        self.outbox = Outbox(self.writer, limit_bytes, self.settle, self.advance, self.release)  # type: ignore[arg-type]
+        self.there = True
 
     def settle(self, out: Effects) -> None:
         out.note("settled")
 
+    def advance(self, node_id: bytes, message: gcs_pb2.NodeDown) -> bool:
+        if self.there:
+            self.log.append(f"early to {node_id.decode()}")
+        return self.there
+
     def release(self, out: Effects) -> None:
         self.log += [note.event for note in out.notes]
+        self.log += [f"late to {node_id.decode()}" for node_id, _ in out.messages]
 
     def do(self, name: str, *, write: bool = False, size: int = 1) -> None:
         out = self.outbox.step()
         out.note(name)
         if write:
             out.write(Table.KV, name.encode(), bytes(size))
+
+    def ask(self, name: str) -> None:
+        """Do what a node will answer."""
+        self.do(name, write=True)
+        self.outbox.step().order(b"node", early=True).prepare.attempt = 1
 
     def turn(self, name: str, *, write: bool = False, size: int = 1) -> None:
         self.do(name, write=write, size=size)
@@ -102,6 +117,88 @@ def test_callbacks_stand_around_the_effects() -> None:
         bench.turn("a", write=True)
         bench.writer.finish()
         assert bench.log == ["before", "a", "settled", "after None"]
+
+    run(scenario)
+
+
+def test_what_is_early_leaves_first_and_the_turn_of_the_answer_is_stored_with_it() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.ask("a")
+        await asyncio.sleep(0)
+        assert bench.log == ["early to node"]
+        assert not bench.writer.waiting
+        bench.do("b", write=True)
+        await asyncio.sleep(0)
+        ((writes, _),) = bench.writer.waiting
+        assert len(writes) == 2
+        bench.writer.finish()
+        assert bench.log == ["early to node", "a", "settled", "b", "settled"]
+
+    run(scenario)
+
+
+def test_what_is_held_waits_only_a_moment_and_for_one_turn() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.ask("a")
+        async with asyncio.timeout(10):
+            await bench.writer.was_asked.wait()  # nobody has answered
+        assert len(bench.writer.waiting) == 1
+        bench.ask("b")
+        await asyncio.sleep(0)
+        bench.ask("c")
+        await asyncio.sleep(0)
+        assert len(bench.writer.waiting) == 2
+        assert bench.log == ["early to node"] * 3
+
+    run(scenario)
+
+
+def test_what_nobody_answers_is_not_held() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.there = False
+        bench.ask("a")
+        await asyncio.sleep(0)
+        bench.writer.finish()
+        assert bench.log == ["a", "settled", "late to node"]
+
+    run(scenario)
+
+
+def test_a_flush_ends_what_is_held() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.ask("a")
+        await asyncio.sleep(0)
+        bench.outbox.flush()
+        assert len(bench.writer.waiting) == 1
+        bench.writer.was_asked.clear()
+        bench.do("b")
+        await asyncio.sleep(0)
+        bench.writer.finish()
+        assert bench.log == ["early to node", "a", "settled", "settled", "b", "settled"]
+        assert not bench.writer.was_asked.is_set()
+
+    run(scenario)
+
+
+def test_what_changes_often_is_encoded_once() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        encoded: list[str] = []
+
+        def encode() -> bytes:
+            encoded.append("once")
+            return b"value"
+
+        for _ in range(2):
+            bench.outbox.step().write(Table.KV, b"key", encode)
+        bench.outbox.flush()
+        assert encoded == ["once"]
+        ((writes, _),) = bench.writer.waiting
+        assert writes == {(Table.KV, b"key"): b"value"}
 
     run(scenario)
 

@@ -224,12 +224,15 @@ class PlacementGroupManager:
         record.attempt = self._last_attempt
         record.attempts += 1
         record.awaited = set(assignment.values())
+        # What only sets aside need not wait for the storage, as long as no node has had anything of the
+        # group: an order that waits could be about the same bundles.
+        early, record.untried = record.untried, False
         orders: dict[bytes, gcs_pb2.PrepareBundles] = {}
         for index, node_id in assignment.items():
             self.table.place(record, index, node_id, record.attempt)
             order = orders.get(node_id)
             if order is None:
-                order = orders[node_id] = out.order(node_id).prepare
+                order = orders[node_id] = out.order(node_id, early=early).prepare
                 order.placement_group_id, order.attempt = record.group_id, record.attempt
             order.bundles.add(index=index, resources=record.wishes[index].encoded)
         for node_id in orders:
@@ -257,8 +260,7 @@ class PlacementGroupManager:
         for index, place in enumerate(record.places):
             if place.attempt == attempt:
                 self.table.place(record, index)
-        again = Group.RESCHEDULING if record.created_time_unix_ms else Group.PENDING
-        self._change(record, again, why, out, store=False)
+        self._change(record, record.waiting_state, why, out, store=False)
         self._enqueue(record)
 
     def _lose(self, lost: Iterable[tuple[bytes, int]], why: str, out: Effects) -> None:
@@ -412,7 +414,7 @@ class PlacementGroupManager:
             self._publish(record, out)
 
     def _store(self, record: GroupRecord, out: Effects) -> None:
-        out.write(Table.PLACEMENT_GROUPS, record.group_id, record.to_row())
+        out.write(Table.PLACEMENT_GROUPS, record.group_id, record.to_row)
 
     def _publish(self, record: GroupRecord, out: Effects) -> None:
         """Tell subscribers what is new, not what they knew before."""

@@ -60,6 +60,8 @@ class GroupRecord:
     attempt: int = 0
     """The one under way, while PREPARING."""
     attempts: int = 0
+    untried: bool = False
+    """No node was ever asked for it, also by no earlier GCS."""
     awaited: set[bytes] = field(default_factory=set)
     """Nodes that have not answered it."""
     promises: list[tuple[NodeResources, ResourceSet]] = field(default_factory=list)
@@ -93,15 +95,27 @@ class GroupRecord:
 
     def to_proto(self) -> gcs_pb2.PlacementGroup:
         """Return a snapshot, for answers."""
-        return Group.FromString(self.to_row())
+        return Group.FromString(self._encode(self.state, self.places))
 
     def to_row(self) -> bytes:
-        """Return what is stored: `to_proto`, whose larger part is encoded only once."""
+        """Return what is stored: to whoever reads it, what is only being prepared is nowhere."""
+        if self.state != Group.PREPARING:
+            return self._encode(self.state, self.places)
+        kept = [Place() if place.attempt == self.attempt else place for place in self.places]
+        return self._encode(self.waiting_state, kept)
+
+    @property
+    def waiting_state(self) -> StateValue:
+        """The state in which it waits for nodes."""
+        return Group.RESCHEDULING if self.created_time_unix_ms else Group.PENDING
+
+    def _encode(self, state: StateValue, places: list[Place]) -> bytes:
+        """Encode everything, the larger part only once."""
         if not self.spec_row:
             self.spec_row = Group(spec=self.spec).SerializeToString()
         rest = Group(
-            state=self.state,
-            places=[Group.Place(node_id=place.node_id, attempt=place.attempt) for place in self.places],
+            state=state,
+            places=[Group.Place(node_id=place.node_id, attempt=place.attempt) for place in places],
             removal_reason=self.removal_reason,
             start_time_unix_ms=self.start_time_unix_ms,
             created_time_unix_ms=self.created_time_unix_ms,
@@ -117,7 +131,14 @@ class GroupRecord:
         kept.CopyFrom(spec)
         places = [Place() for _ in spec.bundles]
         group_id = spec.placement_group_id
-        return cls(group_id, kept, wishes_of(spec), places=places, start_time_unix_ms=start_time_unix_ms)
+        return cls(
+            group_id,
+            kept,
+            wishes_of(spec),
+            places=places,
+            start_time_unix_ms=start_time_unix_ms,
+            untried=True,
+        )
 
     @classmethod
     def from_stored(cls, row: bytes) -> "GroupRecord":
