@@ -3,7 +3,7 @@
 import random
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from aktis._common.resources import ResourceSet
 from aktis._common.version import PROTOCOL_MAJOR, PROTOCOL_MINOR
@@ -126,12 +126,22 @@ def sent(out: Effects, kind: str) -> list[tuple[bytes, object]]:
     return [(to, getattr(message, kind)) for to, message in out.messages if message.HasField(kind)]  # type: ignore[arg-type]
 
 
-def ordered(out: Effects, kind: str) -> list[tuple[bytes, Any]]:
-    """Return the orders about bundles of a kind with the nodes that they go to."""
+class Ordered(NamedTuple):
+    """An order about the bundles of one group."""
+
+    placement_group_id: bytes
+    attempt: int
+    body: Any
+    """Of its kind, for example PrepareBundles."""
+
+
+def ordered(out: Effects, kind: str) -> list[tuple[bytes, Ordered]]:
+    """Return the orders about bundles of a kind, group by group, with the nodes that they go to."""
     return [
-        (to, getattr(order, kind))
+        (to, Ordered(group, order.attempt, getattr(order, kind)))
         for to, orders in sent(out, "bundle_orders")
         for order in orders.orders  # type: ignore[attr-defined]
+        for group in order.placement_group_ids
         if order.HasField(kind)
     ]
 

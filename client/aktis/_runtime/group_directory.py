@@ -35,6 +35,7 @@ MAX_REMOVED: Final = 10_000
 
 Spec = gcs_pb2.PlacementGroupSpec
 Group = gcs_pb2.PlacementGroup
+Change = gcs_pb2.PlacementGroupNews.Change
 Order = TypeVar("Order", Spec, bytes)
 
 
@@ -310,24 +311,25 @@ class GroupDirectory:
 
     # ---- following ----
 
-    def heard(self, group: Group) -> None:
-        """The GCS says how a group is."""
-        group_id = group.spec.placement_group_id
+    def heard(self, change: Change) -> None:
+        """The GCS says how groups are."""
+        state = change.state
         with self._answered:
-            entry = self._entries.get(group_id)
-            if entry is None:
-                return
-            if not entry.confirmed:
-                entry.confirmed = True
-                self._answered.notify_all()
-            if group.state == Group.REMOVED:
-                self._gone(group_id, f"was removed: {group.removal_reason}")
-            elif group.state == Group.CREATED:
-                self._created(group_id, entry)
-            elif group.state == Group.RESCHEDULING and entry.created:
-                # It lost a node: who asks from now on waits again. Any other state is old news, as answers
-                # and publications may overtake one another.
-                entry.created, entry.ready, entry.signal = False, None, None
+            for group_id in change.placement_group_ids:
+                entry = self._entries.get(group_id)
+                if entry is None:
+                    continue
+                if not entry.confirmed:
+                    entry.confirmed = True
+                    self._answered.notify_all()
+                if state == Group.REMOVED:
+                    self._gone(group_id, f"was removed: {change.removal_reason}")
+                elif state == Group.CREATED:
+                    self._created(group_id, entry)
+                elif state == Group.RESCHEDULING and entry.created:
+                    # It lost a node: who asks from now on waits again. Any other state is old news, as
+                    # answers and publications may overtake one another.
+                    entry.created, entry.ready, entry.signal = False, None, None
 
     def _created(self, group_id: bytes, entry: _Entry) -> None:
         if entry.created:
@@ -358,7 +360,9 @@ class GroupDirectory:
             self._complain(f"placement group {group_id.hex()}: {error}")
             return
         if group is not None:
-            self.heard(group)
+            self.heard(
+                Change(placement_group_ids=[group_id], state=group.state, removal_reason=group.removal_reason)
+            )
             return
         with self._lock:
             self._gone(group_id, "is not known to the cluster: it was removed")

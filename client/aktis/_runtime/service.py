@@ -189,8 +189,8 @@ class Service:
         elif message.channel == "placement_groups":
             if message.resynchronize:
                 self._session.groups.resynchronize()
-            for group in message.placement_groups.groups:
-                self._session.groups.heard(group)
+            for change in message.placement_groups.changes:
+                self._session.groups.heard(change)
         elif message.HasField("error") and message.error.job_id == self._session.job_id:
             self._complain(message.error.message)
 

@@ -37,6 +37,26 @@ class Note(NamedTuple):
 
 
 @dataclass(slots=True)
+class _Orders:
+    """A message about bundles to which more can be added."""
+
+    message: gcs_pb2.NodeDown
+    last: gcs_pb2.BundleOrder | None = None
+    alike: object = None
+    """What groups have in common that share the last order."""
+    groups: int = 0
+
+
+@dataclass(slots=True)
+class _News:
+    """A publication about placement groups to which more can be added, while it is the latest one."""
+
+    publication: gcs_pb2.Publication
+    last: gcs_pb2.PlacementGroupNews.Change | None = None
+    groups: int = 0
+
+
+@dataclass(slots=True)
 class Effects:
     """Collected during one step of the event loop; owned by that step."""
 
@@ -51,9 +71,10 @@ class Effects:
     refusals: list[tuple[bytes, gcs_pb2.NodeRefused]] = field(default_factory=list)
     """Nodes whose stream is to be closed, and why."""
     notes: list[Note] = field(default_factory=list)
-    _open_orders: dict[bytes, gcs_pb2.NodeDown] = field(default_factory=dict)
+    _open_orders: dict[bytes, _Orders] = field(default_factory=dict)
     """By node, where its latest message is about bundles."""
-    _open_early: dict[bytes, gcs_pb2.NodeDown] = field(default_factory=dict)
+    _open_early: dict[bytes, _Orders] = field(default_factory=dict)
+    _open_news: _News | None = None
 
     def write(self, table: Table, key: bytes, value: Value) -> None:
         """Store ``value`` under ``key``, or delete the key."""
@@ -68,18 +89,30 @@ class Effects:
         self._open_orders.pop(node_id, None)
         self.messages.append((node_id, message))
 
-    def order(self, node_id: bytes, *, early: bool = False) -> gcs_pb2.BundleOrder:
-        """Send an order about bundles, which the caller fills in; those due at one time share a message.
+    def order(
+        self, node_id: bytes, group_id: bytes, alike: tuple[object, ...], *, early: bool = False
+    ) -> gcs_pb2.BundleOrder | None:
+        """Order something about the bundles of a group; what is due at one time shares a message.
 
         Args:
+            alike: an order says the same to two groups in a row if and only if this is equal.
             early: before the writes, and before whatever else is due to the node.
+
+        Returns:
+            The order for the caller to fill in, ``None`` if the group shares the one before it.
         """
         open_orders = self._open_early if early else self._open_orders
-        message = open_orders.get(node_id)
-        if message is None or len(message.bundle_orders.orders) >= SHARED_MESSAGE_ITEMS:
-            message = open_orders[node_id] = gcs_pb2.NodeDown()
-            (self.early if early else self.messages).append((node_id, message))
-        return message.bundle_orders.orders.add()
+        orders = open_orders.get(node_id)
+        if orders is None or orders.groups >= SHARED_MESSAGE_ITEMS:
+            orders = open_orders[node_id] = _Orders(gcs_pb2.NodeDown())
+            (self.early if early else self.messages).append((node_id, orders.message))
+        orders.groups += 1
+        if orders.last is not None and orders.alike == alike:
+            orders.last.placement_group_ids.append(group_id)
+            return None
+        orders.alike = alike
+        orders.last = orders.message.bundle_orders.orders.add(placement_group_ids=(group_id,))
+        return orders.last
 
     def take_early(self) -> list[tuple[bytes, gcs_pb2.NodeDown]]:
         """Return the early messages, which are now the caller's affair."""
@@ -91,13 +124,25 @@ class Effects:
         """Publish on the channel that the publication names."""
         self.publications.append(publication)
 
-    def group_news(self) -> gcs_pb2.PlacementGroup:
-        """Publish news of a placement group, which the caller fills in; it shares a publication as above."""
-        last = self.publications[-1] if self.publications else None
-        if last is None or not 0 < len(last.placement_groups.groups) < SHARED_MESSAGE_ITEMS:
-            last = gcs_pb2.Publication(channel=PLACEMENT_GROUPS_CHANNEL)
-            self.publications.append(last)
-        return last.placement_groups.groups.add()
+    def group_news(
+        self, group_id: bytes, state: "gcs_pb2.PlacementGroup.State.ValueType", reason: str
+    ) -> None:
+        """Publish that a placement group changed its state; it shares a publication as above."""
+        news = self._open_news
+        if (
+            news is None
+            or news.groups >= SHARED_MESSAGE_ITEMS
+            or self.publications[-1] is not news.publication
+        ):
+            news = self._open_news = _News(gcs_pb2.Publication(channel=PLACEMENT_GROUPS_CHANNEL))
+            self.publications.append(news.publication)
+        news.groups += 1
+        if news.last is not None and news.last.state == state and news.last.removal_reason == reason:
+            news.last.placement_group_ids.append(group_id)
+        else:
+            news.last = news.publication.placement_groups.changes.add(
+                placement_group_ids=(group_id,), state=state, removal_reason=reason
+            )
 
     def refuse(self, node_id: bytes, code: "gcs_pb2.NodeRefused.Code.ValueType", reason: str) -> None:
         """End the stream of a node with a reason."""

@@ -11,7 +11,7 @@ A bundle that goes back frees at once what nobody uses. What is used stays taken
 until the processes that use it are dead: the caller ends them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aktis._common.ids import short
@@ -48,29 +48,34 @@ class BundleTable:
     # ---- the GCS's orders ----
 
     def prepare(self, event: BundlesWanted, now: float) -> None:
-        """Set resources aside for all of the bundles, and say whether that was possible."""
-        known = self._groups.get(event.group, {})
-        if not all((b := known.get(index)) and b.attempt == event.attempt for index in event.bundles):
-            reserved: list[Bundle] = []
-            for index, amounts in event.bundles.items():
-                reservation = self._ledger.allocate(amounts) if index not in known else None
-                if reservation is None:
-                    reason = self._refusal(index, amounts, known)
-                    for bundle in reserved:
-                        self._ledger.release(bundle.reservation)
-                    self._answer(event, reason)
-                    return
-                ledger = bundle_ledger(reservation)
-                reserved.append(Bundle(event.group, index, event.attempt, reservation, ledger))
-            self._groups.setdefault(event.group, {}).update({bundle.index: bundle for bundle in reserved})
-        self._answer(event, "")
+        """Set resources aside for all of a group's bundles, and say whether that was possible."""
+        for group in event.groups:
+            self._answer(group, event.attempt, self._prepare(group, event.attempt, event.bundles))
+
+    def _prepare(self, group: bytes, attempt: int, bundles: Mapping[int, Amounts]) -> str:
+        """Do so for one group; return why not, empty when it is done."""
+        known = self._groups.get(group, {})
+        if all((b := known.get(index)) and b.attempt == attempt for index in bundles):
+            return ""
+        reserved: dict[int, Bundle] = {}
+        for index, amounts in bundles.items():
+            reservation = self._ledger.allocate(amounts) if index not in known else None
+            if reservation is None:
+                reason = self._refusal(index, amounts, known)
+                for bundle in reserved.values():
+                    self._ledger.release(bundle.reservation)
+                return reason
+            reserved[index] = Bundle(group, index, attempt, reservation, bundle_ledger(reservation))
+        self._groups.setdefault(group, {}).update(reserved)
+        return ""
 
     def commit(self, event: BundlesCommitted, now: float) -> None:
         """Let tasks and actors use what was prepared."""
-        for bundle in self._groups.get(event.group, {}).values():
-            if bundle.attempt == event.attempt:
-                bundle.committed = True
-        self._has_changed(event.group)
+        for group in event.groups:
+            for bundle in self._groups.get(group, {}).values():
+                if bundle.attempt == event.attempt:
+                    bundle.committed = True
+            self._has_changed(group)
 
     def give_back(self, group: bytes, attempt: int) -> list[Allocation]:
         """Release a group's bundles (of one attempt, 0: of all). Returns what is still used of them."""
@@ -157,14 +162,16 @@ class BundleTable:
     def _all(self) -> Iterable[Bundle]:
         return (bundle for bundles in self._groups.values() for bundle in bundles.values())
 
-    def _answer(self, event: BundlesWanted, reason: str) -> None:
-        last = self._outbox[-1] if self._outbox else None
-        if not isinstance(last, ReportBundles):  # answers to orders that came together go together
-            last = ReportBundles(gcs_pb2.BundleAnswers())
-            self._outbox.append(last)
-        last.answers.answers.add(
-            placement_group_id=event.group, attempt=event.attempt, refused=bool(reason), reason=reason
-        )
+    def _answer(self, group: bytes, attempt: int, reason: str) -> None:
+        report = self._outbox[-1] if self._outbox else None
+        if not isinstance(report, ReportBundles):  # answers to orders that came together go together
+            report = ReportBundles(gcs_pb2.BundleAnswers())
+            self._outbox.append(report)
+        answers = report.answers.answers
+        if answers and answers[-1].attempt == attempt and answers[-1].reason == reason:
+            answers[-1].placement_group_ids.append(group)
+        else:
+            answers.add(placement_group_ids=(group,), attempt=attempt, refused=bool(reason), reason=reason)
 
     def _refusal(self, index: int, amounts: Amounts, known: dict[int, Bundle]) -> str:
         if index in known:

@@ -1,8 +1,8 @@
 """Typed events into the raylet's pure logic and instructions out of it. Plain data; see ``node.py``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aktis._common.environments import Environment
 from aktis._proto import common_pb2, gcs_pb2
@@ -196,26 +196,26 @@ class ActorReady:
 
 @dataclass(frozen=True, slots=True)
 class BundlesWanted:
-    """The GCS wants bundles of a placement group reserved here, all or none."""
+    """The GCS wants the same bundles reserved here for each of these placement groups, all or none."""
 
-    group: bytes
+    groups: Sequence[bytes]
     attempt: int
     bundles: Mapping[int, Amounts]
 
 
 @dataclass(frozen=True, slots=True)
 class BundlesCommitted:
-    """The placement group exists: its bundles may be used."""
+    """The placement groups exist: their bundles may be used."""
 
-    group: bytes
+    groups: Sequence[bytes]
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class BundlesUnwanted:
-    """The bundles of an attempt (0: of all) go back; who uses them ends."""
+    """The groups' bundles of an attempt (0: of all) go back; who uses them ends."""
 
-    group: bytes
+    groups: Sequence[bytes]
     attempt: int
     reason: str
 
@@ -267,14 +267,16 @@ Event = (
     | Tick
 )
 
-BUNDLE_EVENTS: Final[dict[str, Callable[[Any], Event]]] = {
+BUNDLE_EVENTS: Final[dict[str, Callable[[gcs_pb2.BundleOrder], Event]]] = {
     "prepare": lambda order: BundlesWanted(
-        order.placement_group_id,
+        tuple(order.placement_group_ids),
         order.attempt,
-        {item.index: dict(item.resources.amounts) for item in order.bundles},
+        {item.index: dict(item.resources.amounts) for item in order.prepare.bundles},
     ),
-    "commit": lambda order: BundlesCommitted(order.placement_group_id, order.attempt),
-    "give_back": lambda order: BundlesUnwanted(order.placement_group_id, order.attempt, order.reason),
+    "commit": lambda order: BundlesCommitted(tuple(order.placement_group_ids), order.attempt),
+    "give_back": lambda order: BundlesUnwanted(
+        tuple(order.placement_group_ids), order.attempt, order.give_back.reason
+    ),
 }
 """What the GCS orders about the bundles of placement groups."""
 

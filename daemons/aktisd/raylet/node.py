@@ -225,15 +225,16 @@ class NodeLogic:
 
     def _bundles_unwanted(self, event: BundlesUnwanted, now: float) -> None:
         """The reservation goes at once; who uses it is killed, and keeps what it holds until it is dead."""
-        used = self.bundles.give_back(event.group, event.attempt)
-        if used:
-            reason = event.reason or "it was removed"
-            why = cause(Kind.PLACEMENT_GROUP_REMOVED, f"placement group {event.group.hex()}: {reason}")
-            held = {id(allocation) for allocation in used}
-            self.actors.bundles_gone(used, why, now)
-            for worker in self.pool:
-                if id(worker.allocation) in held:
-                    self.pool.end(worker, why, now, force=True)
+        for group in event.groups:
+            used = self.bundles.give_back(group, event.attempt)
+            if used:
+                reason = event.reason or "it was removed"
+                why = cause(Kind.PLACEMENT_GROUP_REMOVED, f"placement group {group.hex()}: {reason}")
+                held = {id(allocation) for allocation in used}
+                self.actors.bundles_gone(used, why, now)
+                for worker in self.pool:
+                    if id(worker.allocation) in held:
+                        self.pool.end(worker, why, now, force=True)
         self._outbox.append(ReportResources())
 
     # ---- processes ----

@@ -520,8 +520,8 @@ class Raylet:
         elif kind == "job_ended":
             self.submit(m.JobOver(message.job_ended.job_id, message.job_ended.reason))
         elif kind == "bundle_orders":
-            kinds = ((order, str(order.WhichOneof("order"))) for order in message.bundle_orders.orders)
-            self.submit(*(m.BUNDLE_EVENTS[what](getattr(order, what)) for order, what in kinds))
+            orders = message.bundle_orders.orders
+            self.submit(*(m.BUNDLE_EVENTS[str(order.WhichOneof("order"))](order) for order in orders))
         elif kind == "take_snapshot":
             self._snapshots.take(message.take_snapshot)
         elif kind == "room_wanted":

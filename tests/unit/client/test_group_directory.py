@@ -14,6 +14,7 @@ from aktis.exceptions import LocalRayletDiedError, TaskPlacementGroupRemoved
 UNAVAILABLE = 14
 Spec = gcs_pb2.PlacementGroupSpec
 Group = gcs_pb2.PlacementGroup
+Change = gcs_pb2.PlacementGroupNews.Change
 
 
 class FakeGcs:
@@ -184,8 +185,7 @@ def test_tasks_of_a_removed_group_fail() -> None:
     groups.create(spec(1))
     groups.use(group_id(1), 7)
     assert groups.error_of(7) is None
-    removed = gcs_pb2.PlacementGroup(spec=spec(1), state=gcs_pb2.PlacementGroup.REMOVED, removal_reason="r")
-    groups.heard(removed)
+    groups.heard(Change(placement_group_ids=[group_id(1)], state=Group.REMOVED, removal_reason="r"))
     assert gcs.failed == [groups.error_of(7)]
     groups.use(group_id(1), 8)
     assert gcs.failed == [groups.error_of(7), groups.error_of(8)]
@@ -197,9 +197,9 @@ def test_old_news_do_not_undo_what_is_known() -> None:
     groups = directory(gcs)
     groups.create(spec(1))
     for state in (Group.CREATED, Group.PENDING, Group.PREPARING):
-        groups.heard(Group(spec=spec(1), state=state))
+        groups.heard(Change(placement_group_ids=[group_id(1)], state=state))
     assert groups.wait(group_id(1), 0.0)
-    groups.heard(Group(spec=spec(1), state=Group.RESCHEDULING))
+    groups.heard(Change(placement_group_ids=[group_id(1)], state=Group.RESCHEDULING))
     assert not groups.wait(group_id(1), 0.0)
 
 

@@ -39,7 +39,7 @@ def prepared(cluster: SimulatedCluster, out: Effects, node: int = 1, **fields: o
     ((to, order),) = ordered(out, "prepare")
     assert to == node_id(node)
     answer = gcs_pb2.BundlesPrepared(
-        placement_group_id=order.placement_group_id,
+        placement_group_ids=[order.placement_group_id],
         attempt=order.attempt,
         **fields,  # type: ignore[arg-type]
     )
@@ -57,7 +57,12 @@ def created(
 
 def states(out: Effects) -> list[str]:
     """The states of groups that were published."""
-    return [Group.State.Name(g.state) for p in out.publications for g in p.placement_groups.groups]
+    return [
+        Group.State.Name(change.state)
+        for publication in out.publications
+        for change in publication.placement_groups.changes
+        for _ in change.placement_group_ids
+    ]
 
 
 def test_it_is_committed_and_published_when_every_node_is_prepared(cluster: SimulatedCluster) -> None:
@@ -67,7 +72,7 @@ def test_it_is_committed_and_published_when_every_node_is_prepared(cluster: Simu
     assert orders.keys() == {node_id(1), node_id(2)}
     assert cluster.group(1).state == Group.PREPARING
     attempt = orders[node_id(1)].attempt
-    answer = gcs_pb2.BundlesPrepared(placement_group_id=group_id(1), attempt=attempt)
+    answer = gcs_pb2.BundlesPrepared(placement_group_ids=[group_id(1)], attempt=attempt)
     assert not ordered(cluster.up(1, bundle_answers=answers(answer)), "commit")
     out = cluster.up(2, bundle_answers=answers(answer))
     assert {to for to, _ in ordered(out, "commit")} == {node_id(1), node_id(2)}
@@ -80,13 +85,13 @@ def test_a_refusal_sends_the_others_back_and_is_not_repeated_before_news(cluster
     _, out = cluster.create_groups(group_spec(1, "STRICT_SPREAD", {"CPU": 2}, {"CPU": 2}))
     attempt = ordered(out, "prepare")[0][1].attempt
     refusal = gcs_pb2.BundlesPrepared(
-        placement_group_id=group_id(1), attempt=attempt, refused=True, reason="no CPU"
+        placement_group_ids=[group_id(1)], attempt=attempt, refused=True, reason="no CPU"
     )
     out = cluster.up(2, bundle_answers=answers(refusal))
     assert [to for to, _ in ordered(out, "give_back")] == [node_id(1)]
     assert not ordered(out, "prepare")
     assert "no CPU" in cluster.group(1).pending_reason
-    late = gcs_pb2.BundlesPrepared(placement_group_id=group_id(1), attempt=attempt)
+    late = gcs_pb2.BundlesPrepared(placement_group_ids=[group_id(1)], attempt=attempt)
     out = cluster.up(1, bundle_answers=answers(late))
     assert [to for to, _ in ordered(out, "give_back")] == [node_id(1)]
     update = gcs_pb2.ResourceUpdate(total=resources({"CPU": 4}), available=resources({"CPU": 4}))
@@ -206,7 +211,7 @@ def test_bundles_of_a_dead_node_move(cluster: SimulatedCluster) -> None:
     cluster.register(3)
     _, out = cluster.create_groups(spec)
     attempt = ordered(out, "prepare")[0][1].attempt
-    answer = gcs_pb2.BundlesPrepared(placement_group_id=group_id(3), attempt=attempt)
+    answer = gcs_pb2.BundlesPrepared(placement_group_ids=[group_id(3)], attempt=attempt)
     cluster.up(2, bundle_answers=answers(answer))
     cluster.up(3, bundle_answers=answers(answer))
     lost = next(i for i, p in enumerate(cluster.group(3).places) if p.node_id == node_id(3))
@@ -215,7 +220,7 @@ def test_bundles_of_a_dead_node_move(cluster: SimulatedCluster) -> None:
     out = cluster.register(4)
     ((to, order),) = ordered(out, "prepare")
     assert to == node_id(4)
-    assert [item.index for item in order.bundles] == [lost]
+    assert [item.index for item in order.body.bundles] == [lost]
     answer.attempt = order.attempt
     assert states(cluster.up(4, bundle_answers=answers(answer))) == ["CREATED"]
 
@@ -312,9 +317,7 @@ def test_a_group_whose_answers_are_waited_for_is_stored_once(cluster: SimulatedC
     )
     ((_, early),) = cluster.hold(out)
     (order,) = early.bundle_orders.orders
-    answer = gcs_pb2.BundlesPrepared(
-        placement_group_id=order.prepare.placement_group_id, attempt=order.prepare.attempt
-    )
+    answer = gcs_pb2.BundlesPrepared(placement_group_ids=order.placement_group_ids, attempt=order.attempt)
     assert cluster.up(1, bundle_answers=answers(answer)) is out
     row = Group.FromString(cluster.storage.load(Table.PLACEMENT_GROUPS)[group_id(1)])
     assert row.state == Group.CREATED
@@ -324,11 +327,13 @@ def test_a_group_whose_answers_are_waited_for_is_stored_once(cluster: SimulatedC
 
 def test_a_bundle_order_does_not_overtake_what_was_sent_before() -> None:
     out = Effects()
-    out.order(b"node").prepare.attempt = 1
-    out.order(b"other").prepare.attempt = 1
+    for to, number in ((b"node", 1), (b"other", 1), (b"node", 2)):
+        out.order(to, group_id(number), ("prepare", 1))
     out.send(b"node", gcs_pb2.NodeDown(room_wanted=gcs_pb2.RoomWanted()))
-    out.order(b"node").commit.attempt = 2
-    out.order(b"node").commit.attempt = 3
+    for number, attempt in ((1, 2), (2, 2), (1, 3), (2, 2)):
+        order = out.order(b"node", group_id(number), ("commit", attempt))
+        if order is not None:
+            order.attempt = attempt
     kinds = [(to, message.WhichOneof("body")) for to, message in out.messages]
     assert kinds == [
         (b"node", "bundle_orders"),
@@ -336,17 +341,44 @@ def test_a_bundle_order_does_not_overtake_what_was_sent_before() -> None:
         (b"node", "room_wanted"),
         (b"node", "bundle_orders"),
     ]
-    assert [order.commit.attempt for order in out.messages[-1][1].bundle_orders.orders] == [2, 3]
+    orders = [(list(o.placement_group_ids), o.attempt) for o in out.messages[-1][1].bundle_orders.orders]
+    assert orders == [([group_id(1), group_id(2)], 2), ([group_id(1)], 3), ([group_id(2)], 2)]
 
 
 def test_messages_that_are_shared_stay_small() -> None:
     out = Effects()
     for number in range(2 * SHARED_MESSAGE_ITEMS + 1):
-        out.order(b"node").commit.attempt = number
-        out.group_news().created_time_unix_ms = number
-    orders = [len(message.bundle_orders.orders) for _, message in out.messages]
-    news = [len(publication.placement_groups.groups) for publication in out.publications]
-    assert orders == news == [SHARED_MESSAGE_ITEMS, SHARED_MESSAGE_ITEMS, 1]
+        out.order(b"node", group_id(number), ("commit", number // 3))
+        out.group_news(group_id(number), Group.CREATED, str(number // 3))
+    orders = [[len(o.placement_group_ids) for o in m.bundle_orders.orders] for _, m in out.messages]
+    news = [[len(c.placement_group_ids) for c in p.placement_groups.changes] for p in out.publications]
+    assert orders == news
+    assert [sum(message) for message in orders] == [SHARED_MESSAGE_ITEMS, SHARED_MESSAGE_ITEMS, 1]
+    assert orders[0][:3] == [3, 3, 3]
+
+
+def test_news_stand_in_their_order() -> None:
+    out = Effects()
+    out.group_news(group_id(1), Group.CREATED, "")
+    out.group_news(group_id(2), Group.CREATED, "")
+    out.group_news(group_id(1), Group.REMOVED, "a reason")
+    out.publish(gcs_pb2.Publication(channel="errors"))
+    out.group_news(group_id(2), Group.REMOVED, "a reason")
+    assert states(out) == ["CREATED", "CREATED", "REMOVED", "REMOVED"]
+    assert [len(publication.placement_groups.changes) for publication in out.publications] == [2, 0, 1]
+
+
+def test_groups_that_are_placed_together_share_their_messages(cluster: SimulatedCluster) -> None:
+    errors, out = cluster.create_groups(*(group_spec(number, "PACK", {"CPU": 1}) for number in (1, 2)))
+    assert not any(errors)
+    ((_, orders),) = sent(out, "bundle_orders")
+    (order,) = orders.orders  # type: ignore[attr-defined]
+    assert list(order.placement_group_ids) == [group_id(1), group_id(2)]
+    answer = gcs_pb2.BundlesPrepared(placement_group_ids=order.placement_group_ids, attempt=order.attempt)
+    out = cluster.up(1, bundle_answers=answers(answer))
+    assert states(out) == ["CREATED", "CREATED"]
+    ((_, orders),) = sent(out, "bundle_orders")
+    assert len(orders.orders) == 1  # type: ignore[attr-defined]
 
 
 def test_removed_groups_are_forgotten_in_the_end() -> None:

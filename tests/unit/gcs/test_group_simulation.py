@@ -16,7 +16,14 @@ from aktisd.gcs.effects import Effects
 from aktisd.gcs.placement_groups import policies
 from aktisd.gcs.placement_groups.record import WAITING, Group
 from aktisd.raylet.bundles import BundleTable
-from aktisd.raylet.messages import BundlesCommitted, BundlesWanted, Instruction, ReportBundles
+from aktisd.raylet.messages import (
+    BUNDLE_EVENTS,
+    BundlesCommitted,
+    BundlesUnwanted,
+    BundlesWanted,
+    Instruction,
+    ReportBundles,
+)
 from aktisd.raylet.resources import Ledger
 
 from tests.support.fake_node import units
@@ -66,16 +73,15 @@ class Raylet:
 
     def carry_out(self, order: gcs_pb2.BundleOrder) -> None:
         """Do one thing with bundles."""
-        match order.WhichOneof("order"):
-            case "prepare":
-                prepare = order.prepare
-                wanted = {item.index: dict(item.resources.amounts) for item in prepare.bundles}
-                self.bundles.prepare(BundlesWanted(prepare.placement_group_id, prepare.attempt, wanted), 0.0)
-            case "commit":
-                commit = order.commit
-                self.bundles.commit(BundlesCommitted(commit.placement_group_id, commit.attempt), 0.0)
-            case "give_back":
-                self.bundles.give_back(order.give_back.placement_group_id, order.give_back.attempt)
+        event = BUNDLE_EVENTS[str(order.WhichOneof("order"))](order)
+        match event:
+            case BundlesWanted():
+                self.bundles.prepare(event, 0.0)
+            case BundlesCommitted():
+                self.bundles.commit(event, 0.0)
+            case BundlesUnwanted():
+                for group in event.groups:
+                    self.bundles.give_back(group, event.attempt)
 
     def report(self) -> None:
         """Put what is free on the wire, after what was answered before."""

@@ -58,7 +58,7 @@ class Bench:
     def ask(self, name: str) -> None:
         """Do what a node will answer."""
         self.do(name, write=True)
-        self.outbox.step().order(b"node", early=True).prepare.attempt = 1
+        self.outbox.step().order(b"node", b"group", ("prepare", 1), early=True)
 
     def turn(self, name: str, *, write: bool = False, size: int = 1) -> None:
         self.do(name, write=write, size=size)

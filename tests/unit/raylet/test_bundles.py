@@ -14,7 +14,7 @@ GROUP, OTHER = b"g" * 16, b"o" * 16
 
 def prepare(node: FakeNode, *bundles: dict[str, int], group: bytes = GROUP, attempt: int = 1) -> str:
     """Ask for bundles 0, 1, ...; returns why they were refused."""
-    node.send(m.BundlesWanted(group, attempt, dict(enumerate(bundles))))
+    node.send(m.BundlesWanted((group,), attempt, dict(enumerate(bundles))))
     (report,) = node.take(m.ReportBundles)
     (answer,) = report.answers.answers
     assert answer.attempt == attempt
@@ -24,7 +24,7 @@ def prepare(node: FakeNode, *bundles: dict[str, int], group: bytes = GROUP, atte
 
 def reserve(node: FakeNode, *bundles: dict[str, int], group: bytes = GROUP) -> None:
     assert prepare(node, *bundles, group=group) == ""
-    node.send(m.BundlesCommitted(group, 1))
+    node.send(m.BundlesCommitted((group,), 1))
 
 
 def request(
@@ -42,7 +42,7 @@ def want_actor(node: FakeNode, name: str, index: int = -1, *, cpus: float = 1) -
 
 
 def remove(node: FakeNode, group: bytes = GROUP, attempt: int = 0) -> None:
-    node.send(m.BundlesUnwanted(group, attempt, "it was removed"))
+    node.send(m.BundlesUnwanted((group,), attempt, "it was removed"))
     assert node.take(m.ReportResources)
 
 
@@ -68,9 +68,9 @@ def test_nobody_uses_what_is_only_prepared() -> None:
     request(node, 1)
     assert node.granted() == []
     assert node.take(m.TellPending) == []  # it may come
-    node.send(m.BundlesCommitted(GROUP, 2))  # of another attempt
+    node.send(m.BundlesCommitted((GROUP,), 2))  # of another attempt
     assert node.granted() == []
-    node.send(m.BundlesCommitted(GROUP, 1))
+    node.send(m.BundlesCommitted((GROUP,), 1))
     assert len(node.granted()) == 1
 
 
@@ -155,7 +155,7 @@ def test_an_actor_without_room_in_its_bundle_is_reported() -> None:
 def test_returning_one_attempt_leaves_the_other() -> None:
     node = FakeNode(units(CPU=4))
     reserve(node, units(CPU=1))
-    node.send(m.BundlesWanted(GROUP, 2, {1: units(CPU=1)}))
+    node.send(m.BundlesWanted((GROUP,), 2, {1: units(CPU=1)}))
     remove(node, attempt=2)
     assert node.free_cpus() == 3
     assert [(r.index, r.committed) for r in node.logic.bundles.reports()] == [(0, True)]
@@ -167,7 +167,7 @@ def test_returning_one_attempt_leaves_the_other() -> None:
 def test_nothing_is_kept_of_groups_that_are_not_here() -> None:
     node = FakeNode(units(CPU=4))
     remove(node)
-    node.send(m.BundlesCommitted(GROUP, 1))
+    node.send(m.BundlesCommitted((GROUP,), 1))
     assert node.logic.bundles.changed(GROUP) == 0
 
 

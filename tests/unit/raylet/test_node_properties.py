@@ -157,17 +157,17 @@ class NodeMachine(RuleBasedStateMachine):
     @rule(number=groups, attempt=st.integers(1, 2), cpus=bundles)
     def bundles_wanted(self, number: int, attempt: int, cpus: list[int]) -> None:
         wanted = {index: units(CPU=amount, GPU=0.5) for index, amount in enumerate(cpus)}
-        self.node.send(m.BundlesWanted(group_id(number), attempt, wanted))
+        self.node.send(m.BundlesWanted((group_id(number),), attempt, wanted))
         self._absorb()
 
     @rule(number=groups, attempt=st.integers(1, 2))
     def bundles_committed(self, number: int, attempt: int) -> None:
-        self.node.send(m.BundlesCommitted(group_id(number), attempt))
+        self.node.send(m.BundlesCommitted((group_id(number),), attempt))
         self._absorb()
 
     @rule(number=groups, attempt=st.integers(0, 2))
     def bundles_unwanted(self, number: int, attempt: int) -> None:
-        self.node.send(m.BundlesUnwanted(group_id(number), attempt, "test"))
+        self.node.send(m.BundlesUnwanted((group_id(number),), attempt, "test"))
         self._absorb()
 
     @rule(who=clients, number=groups, index=st.integers(-1, 1), wanted=st.integers(0, 3), gpu=st.booleans())
@@ -216,7 +216,7 @@ class NodeMachine(RuleBasedStateMachine):
         for _, client in CLIENTS:
             self.node.send(m.ClientGone(client))
         for number in range(2):
-            self.node.send(m.BundlesUnwanted(group_id(number), 0, "end"))
+            self.node.send(m.BundlesUnwanted((group_id(number),), 0, "end"))
         for job in JOBS:
             self.node.send(m.JobOver(job, "end"))
         for worker in self.node.logic.pool:

@@ -5,8 +5,9 @@ Pure state machine, driven by the event loop's thread only. Two rules carry the 
 * Two phases. The nodes that were chosen *prepare* their bundles; when all have, CREATED is stored with the
   place of every bundle, and only then they are told to *commit*. So what is stored is what is reserved, and
   a raylet that registers needs only be compared with it.
-* Every try has an *attempt* number that is never used again (it begins with the term of this GCS). An answer
-  counts only if it names the present attempt; a reservation of another one is returned.
+* Every try has an *attempt* number, which groups that are placed together share and which is never used again
+  (it begins with the term of this GCS). An answer counts only if it names the present attempt; a reservation
+  of another one is returned.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aktis._common import ids
+from aktis._common.resources import ResourceSet
 from aktis._proto import gcs_pb2
 
 from aktisd.gcs.clock import Clock
@@ -103,20 +105,21 @@ class PlacementGroupManager:
     # ---- events ----
 
     def prepared(self, node_id: bytes, answer: gcs_pb2.BundlesPrepared, out: Effects) -> None:
-        """A raylet has set resources aside, or could not."""
-        record = self.table.get(answer.placement_group_id)
-        if record is None or record.attempt != answer.attempt or node_id not in record.awaited:
-            if not answer.refused and not self._is_current(record, node_id, answer.attempt):
-                self._return(answer.placement_group_id, node_id, answer.attempt, "it is out of date", out)
-            return
-        if answer.refused:
-            record.refusal = f"node {ids.short(node_id)} refused: {answer.reason}"
-            self._view.refuse(node_id)
-            self._give_up(record, record.refusal, out, except_node=node_id)
-            return
-        record.awaited.discard(node_id)
-        if not record.awaited:
-            self._created(record, out)
+        """A raylet has set resources aside for groups, or could not."""
+        attempt, refused = answer.attempt, answer.refused
+        for group_id in answer.placement_group_ids:
+            record = self.table.get(group_id)
+            if record is None or record.attempt != attempt or node_id not in record.awaited:
+                if not refused and not self._is_current(record, node_id, attempt):
+                    self._return(group_id, node_id, attempt, "it is out of date", out)
+            elif refused:
+                record.refusal = f"node {ids.short(node_id)} refused: {answer.reason}"
+                self._view.refuse(node_id)
+                self._give_up(record, record.refusal, out, except_node=node_id)
+            else:
+                record.awaited.discard(node_id)
+                if not record.awaited:
+                    self._created(record, out)
 
     def reconcile(self, node_id: bytes, reports: Iterable[gcs_pb2.BundleReport], out: Effects) -> None:
         """Compare with the truth of a raylet that registers: nobody notices what is as it was."""
@@ -208,6 +211,7 @@ class PlacementGroupManager:
 
     def _place_queue(self, queue: _Queue, view_is_complete: bool, out: Effects) -> None:
         rooms = self.rooms()  # used up by what is assigned, as the view is by what is promised
+        self._last_attempt += 1
         while queue.groups:
             record = next(iter(queue.groups.values()))
             wishes, kept = record.missing(), record.kept()
@@ -220,24 +224,25 @@ class PlacementGroupManager:
 
     def _prepare(self, record: GroupRecord, assignment: Assignment, out: Effects) -> None:
         self._dequeue(record)
-        self._last_attempt += 1
         record.attempt = self._last_attempt
         record.attempts += 1
         record.awaited = set(assignment.values())
         # What only sets aside need not wait for the storage, as long as no node has had anything of the
         # group: an order that waits could be about the same bundles.
         early, record.untried = record.untried, False
-        orders: dict[bytes, gcs_pb2.PrepareBundles] = {}
+        indexes: dict[bytes, list[int]] = {}
         for index, node_id in assignment.items():
             self.table.place(record, index, node_id, record.attempt)
-            order = orders.get(node_id)
-            if order is None:
-                order = orders[node_id] = out.order(node_id, early=early).prepare
-                order.placement_group_id, order.attempt = record.group_id, record.attempt
-            order.bundles.add(index=index, resources=record.wishes[index].encoded)
-        for node_id in orders:
-            self._promise(record, node_id)
-        self._change(record, Group.PREPARING, f"on {len(orders)} nodes", out, store=False)
+            indexes.setdefault(node_id, []).append(index)
+        for node_id, here in indexes.items():
+            wishes = [(index, record.wishes[index].resources) for index in here]
+            order = out.order(node_id, record.group_id, ("prepare", record.attempt, wishes), early=early)
+            if order is not None:
+                order.attempt = record.attempt
+                for index in here:
+                    order.prepare.bundles.add(index=index, resources=record.wishes[index].encoded)
+            self._promise(record, node_id, policies.total(resources for _, resources in wishes))
+        self._change(record, Group.PREPARING, f"on {len(indexes)} nodes", out, store=False)
 
     def _created(self, record: GroupRecord, out: Effects) -> None:
         self._settle(record, held=True)
@@ -318,14 +323,9 @@ class PlacementGroupManager:
 
     # ---- parts ----
 
-    def _promise(self, record: GroupRecord, node_id: bytes) -> None:
+    def _promise(self, record: GroupRecord, node_id: bytes, demand: ResourceSet) -> None:
         node = self._view.get(node_id)
         assert node is not None, "it was chosen from the view"
-        demand = policies.total(
-            record.wishes[index].resources
-            for index, place in enumerate(record.places)
-            if place.node_id == node_id and place.attempt == record.attempt
-        )
         self._view.reserve(node, demand)
         record.promises.append((node, demand))
 
@@ -371,12 +371,16 @@ class PlacementGroupManager:
         return any(p.node_id == node_id and p.attempt == record.attempt for p in record.places)
 
     def _commit(self, record: GroupRecord, node_id: bytes, attempt: int, out: Effects) -> None:
-        order = out.order(node_id).commit
-        order.placement_group_id, order.attempt = record.group_id, attempt
+        order = out.order(node_id, record.group_id, ("commit", attempt))
+        if order is not None:
+            order.attempt = attempt
+            order.commit.SetInParent()
 
     def _return(self, group_id: bytes, node_id: bytes, attempt: int, why: str, out: Effects) -> None:
-        order = out.order(node_id).give_back
-        order.placement_group_id, order.attempt, order.reason = group_id, attempt, why
+        order = out.order(node_id, group_id, ("give_back", attempt, why))
+        if order is not None:
+            order.attempt = attempt
+            order.give_back.reason = why
 
     def _enqueue(self, record: GroupRecord) -> None:
         self._queues.setdefault(record.shape, _Queue()).groups[record.group_id] = record
@@ -411,14 +415,7 @@ class PlacementGroupManager:
         if store:
             self._store(record, out)
         if publish:
-            self._publish(record, out)
+            out.group_news(record.group_id, record.state, record.removal_reason)
 
     def _store(self, record: GroupRecord, out: Effects) -> None:
         out.write(Table.PLACEMENT_GROUPS, record.group_id, record.to_row)
-
-    def _publish(self, record: GroupRecord, out: Effects) -> None:
-        """Tell subscribers what is new, not what they knew before."""
-        news = out.group_news()
-        news.spec.placement_group_id, news.state = record.group_id, record.state
-        if record.removal_reason:
-            news.removal_reason = record.removal_reason
