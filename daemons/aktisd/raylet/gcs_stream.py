@@ -25,6 +25,7 @@ MAX_BATCH: Final = 500
 MAX_BATCH_BYTES: Final = 4 << 20
 MAX_TASK_EVENTS: Final = 20_000
 FIRST_PAUSE_S: Final = 0.02
+LINGER_S: Final = 0.001
 REGISTER_TIMEOUT_S: Final = 10.0
 
 
@@ -114,19 +115,19 @@ class GcsStream:
 
     def send(self, message: gcs_pb2.NodeUp) -> None:
         """Queue a report; when the queue is full the oldest goes."""
-        if len(self._queue) >= MAX_QUEUED:
-            self._queue.popleft()
-            self.reports_dropped += 1
-        self._queue.append(message)
+        self._enqueue(message)
         self._wake.set()
 
     def send_resources(self, update: gcs_pb2.ResourceUpdate) -> None:
         """Send the resource view after what was reported before, so that it can be told what it contains.
 
-        While there is no stream it is dropped: the registration says what the node has.
+        It waits a moment for what else is due: who has given resources back often wants others at once, and
+        then both are one message. While there is no stream it is dropped: the registration says what the node
+        has.
         """
         if self.state is StreamState.UP:
-            self.send(gcs_pb2.NodeUp(resources=update))
+            self._enqueue(gcs_pb2.NodeUp(resources=update))
+            self._loop.call_later(LINGER_S, self._wake.set)
 
     def add_task_events(self, batch: common_pb2.TaskEventBatch) -> None:
         """Merge task events into the next message; beyond the bound they are counted and dropped."""
@@ -333,6 +334,12 @@ class GcsStream:
                 raise TimeoutError(f"no heartbeat was acknowledged for {silence_s:.1f} s")
 
     # ---- inside ----
+
+    def _enqueue(self, message: gcs_pb2.NodeUp) -> None:
+        if len(self._queue) >= MAX_QUEUED:
+            self._queue.popleft()
+            self.reports_dropped += 1
+        self._queue.append(message)
 
     def _send_relay(self, request: gcs_pb2.RelayRequest) -> None:
         self.send(gcs_pb2.NodeUp(relay=request))
