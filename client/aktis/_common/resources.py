@@ -137,7 +137,9 @@ class ResourceSet(Mapping[str, int]):
         total = dict(self._steps)
         for name, value in other._steps.items():
             total[name] = total.get(name, 0) + value
-        return ResourceSet(total)
+            if total[name] > MAX_STEPS:
+                return ResourceSet(total)  # which refuses it
+        return ResourceSet._of_valid(total)
 
     def __sub__(self, other: "ResourceSet") -> "ResourceSet":
         """Take ``other`` away.
@@ -145,14 +147,15 @@ class ResourceSet(Mapping[str, int]):
         Raises:
             ValueError: there is less of something than is taken away; ledgers must never go below zero.
         """
-        if not other.fits(self):
-            raise ValueError(f"cannot take {other} from {self}")
         rest = dict(self._steps)
         for name, value in other._steps.items():
-            if rest[name] > value:
-                rest[name] -= value
-            else:
+            left = rest.get(name, 0) - value
+            if left > 0:
+                rest[name] = left
+            elif left == 0:
                 del rest[name]
+            else:
+                raise ValueError(f"cannot take {other} from {self}")
         return ResourceSet._of_valid(rest)
 
     @classmethod
@@ -165,7 +168,10 @@ class ResourceSet(Mapping[str, int]):
     def fits(self, available: "ResourceSet") -> bool:
         """Say whether this demand can be served out of ``available``."""
         steps = available._steps
-        return all(steps.get(name, 0) >= value for name, value in self._steps.items())
+        for name, value in self._steps.items():  # noqa: SIM110  half the time of all(), and schedulers live on it
+            if steps.get(name, 0) < value:
+                return False
+        return True
 
     def missing(self, available: "ResourceSet") -> "ResourceSet":
         """Return by how much this demand exceeds ``available``; empty when it fits."""

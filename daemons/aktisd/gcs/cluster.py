@@ -261,9 +261,9 @@ class Cluster:
         """Whether the job of a group that is not detached is over."""
         spec = record.spec
         return (
-            not spec.detached
+            not self.jobs.is_running(spec.job_id)
+            and not spec.detached
             and self.groups.exists(record.group_id)
-            and not self.jobs.is_running(spec.job_id)
         )
 
     def _end_ownerless(self, group_id: bytes, out: Effects) -> None:

@@ -71,6 +71,8 @@ class Effects:
     refusals: list[tuple[bytes, gcs_pb2.NodeRefused]] = field(default_factory=list)
     """Nodes whose stream is to be closed, and why."""
     notes: list[Note] = field(default_factory=list)
+    details: bool = True
+    """Whether anybody will read what `detail` notes."""
     _open_orders: dict[bytes, _Orders] = field(default_factory=dict)
     """By node, where its latest message is about bundles."""
     _open_early: dict[bytes, _Orders] = field(default_factory=dict)

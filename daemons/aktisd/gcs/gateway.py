@@ -4,6 +4,7 @@ Belongs to the event loop. Everything here is synchronous; only the streams' own
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -48,7 +49,12 @@ class Gateway:
         self._log = log.bind()  # once: the lazy logger would bind itself anew for every note
         self._loop = asyncio.get_running_loop()
         self.outbox = Outbox(
-            writer, cluster.limits.unwritten_bytes, self._settle, self._advance, self._release
+            writer,
+            cluster.limits.unwritten_bytes,
+            self._settle,
+            self._advance,
+            self._release,
+            details=self._log.is_enabled_for(logging.DEBUG),
         )
         # A registered session counts at once for what comes from it, but nothing is sent to it before its
         # registration is stored: earlier messages to the node belong to the stream before.

@@ -30,7 +30,7 @@ HOLD_S = 0.005
 class Batch:
     """One turn of the loop, and the one after if it was held."""
 
-    effects: Effects = field(default_factory=Effects)
+    effects: Effects
     first: list[Callable[[], None]] = field(default_factory=list)
     """Run before anything of the batch is let out."""
     last: list[Released] = field(default_factory=list)
@@ -47,6 +47,7 @@ class Outbox:
         settle: completes the effects of a turn.
         advance: sends an early message if its node is there to answer it, else says that it did not.
         release: lets effects out.
+        details: see `Effects.details`.
     """
 
     def __init__(
@@ -56,12 +57,15 @@ class Outbox:
         settle: Callable[[Effects], None],
         advance: Callable[[bytes, gcs_pb2.NodeDown], bool],
         release: Callable[[Effects], None],
+        *,
+        details: bool = True,
     ) -> None:
         self._writer = writer
         self._limit_bytes = unwritten_limit_bytes
         self._settle = settle
         self._advance = advance
         self._release = release
+        self._details = details
         self._loop = asyncio.get_running_loop()
         self._current: Batch | None = None
         self._turn_will_end = False
@@ -135,7 +139,7 @@ class Outbox:
 
     def _batch(self) -> Batch:
         if self._current is None:
-            self._current = Batch()
+            self._current = Batch(Effects(details=self._details))
         if not self._turn_will_end:
             self._turn_will_end = True
             self._loop.call_soon(self._end_turn)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from aktis._common import ids
 from aktis._common.resources import ResourceSet
 from aktis._proto import common_pb2
 
@@ -11,10 +10,8 @@ from aktisd.gcs.errors import invalid
 
 def check_id(raw: bytes, length_bytes: int, what: str) -> bytes:
     """Return ``raw`` if it is a non-zero id of that length."""
-    try:
-        ids.check_length(raw, length_bytes, what)
-    except ValueError as error:
-        raise invalid(str(error)) from None
+    if len(raw) != length_bytes:
+        raise invalid(f"{what} must have {length_bytes} bytes, got {len(raw)}")
     if not any(raw):
         raise invalid(f"{what} must not be zero")
     return raw

@@ -24,7 +24,7 @@ from aktisd.gcs.effects import ERRORS_CHANNEL, Effects
 from aktisd.gcs.limits import Limits
 from aktisd.gcs.placement_groups import policies
 from aktisd.gcs.placement_groups.bundle_views import BundleViews
-from aktisd.gcs.placement_groups.policies import Assignment, Room
+from aktisd.gcs.placement_groups.policies import Assignment, Room, Wish
 from aktisd.gcs.placement_groups.record import STATE_NAMES, WAITING, Group, GroupRecord, StateValue
 from aktisd.gcs.placement_groups.table import GroupTable
 from aktisd.gcs.resource_view import NodeResources, ResourceView
@@ -77,9 +77,13 @@ class PlacementGroupManager:
 
     # ---- requests ----
 
-    def add(self, spec: gcs_pb2.PlacementGroupSpec, out: Effects) -> GroupRecord:
-        """Enter a new group whose spec is valid and whose name is free; `place` does the rest."""
-        record = GroupRecord.from_spec(spec, self._clock.unix_ms())
+    def add(self, spec: gcs_pb2.PlacementGroupSpec, wishes: tuple[Wish, ...], out: Effects) -> GroupRecord:
+        """Enter a new group whose spec is valid and whose name is free; `place` does the rest.
+
+        Args:
+            wishes: what the bundles of the spec ask for.
+        """
+        record = GroupRecord.from_spec(spec, wishes, self._clock.unix_ms())
         self.table.add(record)
         self._enqueue(record)
         self._tell(record, "NONE", "created", out, publish=False)
@@ -383,13 +387,20 @@ class PlacementGroupManager:
             order.give_back.reason = why
 
     def _enqueue(self, record: GroupRecord) -> None:
-        self._queues.setdefault(record.shape, _Queue()).groups[record.group_id] = record
+        record.queued_as = record.shape
+        queue = self._queues.get(record.queued_as)
+        if queue is None:
+            queue = self._queues[record.queued_as] = _Queue()
+        queue.groups[record.group_id] = record
 
     def _dequeue(self, record: GroupRecord) -> None:
-        """Take a group out of its queue, if it waits; before anything changes its shape."""
-        queue = self._queues.get(record.shape)
-        if queue is not None and queue.groups.pop(record.group_id, None) is not None and not queue.groups:
-            del self._queues[record.shape]
+        """Take a group out of its queue, if it waits."""
+        shape, record.queued_as = record.queued_as, None
+        if shape is not None:
+            queue = self._queues[shape]
+            del queue.groups[record.group_id]
+            if not queue.groups:
+                del self._queues[shape]
 
     def _change(
         self, record: GroupRecord, state: StateValue, why: str, out: Effects, *, store: bool = True
@@ -411,7 +422,8 @@ class PlacementGroupManager:
         new = STATE_NAMES[record.state]
         self.transitions[old, new] += 1
         self._story.append(StoryEntry(self._clock.unix_ms(), record.group_id, old, new, why))
-        out.detail("placement_group_state", group=ids.short(record.group_id), old=old, new=new, why=why)
+        if out.details:
+            out.detail("placement_group_state", group=ids.short(record.group_id), old=old, new=new, why=why)
         if store:
             self._store(record, out)
         if publish:

@@ -64,6 +64,8 @@ class GroupRecord:
     """No node was ever asked for it, also by no earlier GCS."""
     awaited: set[bytes] = field(default_factory=set)
     """Nodes that have not answered it."""
+    queued_as: tuple[object, ...] | None = None
+    """Its shape when it began to wait, while it waits."""
     promises: list[tuple[NodeResources, ResourceSet]] = field(default_factory=list)
     """What the resource view counts as given away by it."""
     refusal: str = ""
@@ -125,16 +127,17 @@ class GroupRecord:
         return self.spec_row + rest.SerializeToString()  # what follows is merged when it is read
 
     @classmethod
-    def from_spec(cls, spec: gcs_pb2.PlacementGroupSpec, start_time_unix_ms: int) -> "GroupRecord":
-        """Make a new group from a valid spec."""
+    def from_spec(
+        cls, spec: gcs_pb2.PlacementGroupSpec, wishes: tuple[Wish, ...], start_time_unix_ms: int
+    ) -> "GroupRecord":
+        """Make a new group from a valid spec and its `wishes_of`."""
         kept = gcs_pb2.PlacementGroupSpec()
         kept.CopyFrom(spec)
-        places = [Place() for _ in spec.bundles]
-        group_id = spec.placement_group_id
+        places = [Place() for _ in wishes]
         return cls(
-            group_id,
+            spec.placement_group_id,
             kept,
-            wishes_of(spec),
+            wishes,
             places=places,
             start_time_unix_ms=start_time_unix_ms,
             untried=True,

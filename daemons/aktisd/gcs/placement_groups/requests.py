@@ -9,6 +9,7 @@ from aktisd.gcs.effects import Effects
 from aktisd.gcs.errors import invalid
 from aktisd.gcs.limits import Limits
 from aktisd.gcs.placement_groups.manager import PlacementGroupManager
+from aktisd.gcs.placement_groups.policies import Wish
 from aktisd.gcs.placement_groups.record import GroupRecord, wishes_of
 from aktisd.gcs.validate import check_id, check_text, check_text_map
 
@@ -49,9 +50,8 @@ class GroupRequests:
             raise invalid(
                 f"1 to {self._limits.groups_per_request} specs are allowed, got {len(request.specs)}"
             )
-        for spec in request.specs:
-            self._check(spec)
-        results = [self._create_one(spec, out) for spec in request.specs]
+        checked = [(spec, self._check(spec)) for spec in request.specs]
+        results = [self._create_one(spec, wishes, out) for spec, wishes in checked]
         return gcs_pb2.CreatePlacementGroupsReply(results=results)
 
     def get(self, request: gcs_pb2.GetPlacementGroupRequest) -> gcs_pb2.GetPlacementGroupReply:
@@ -72,7 +72,7 @@ class GroupRequests:
         records = list(self._groups.table)[-limit:]
         return gcs_pb2.ListPlacementGroupsReply(groups=[self._described(record) for record in records])
 
-    def _create_one(self, spec: Spec, out: Effects) -> Result:
+    def _create_one(self, spec: Spec, wishes: tuple[Wish, ...], out: Effects) -> Result:
         table = self._groups.table
         if table.get(spec.placement_group_id) is not None:  # the same request again, after a lost answer
             return Result()
@@ -87,7 +87,7 @@ class GroupRequests:
         if problem is not None:
             return Result(error=f"the placement group was not created: {problem}")
         spec.owner_actor_id = self._actor_in(spec.owner.worker_id)
-        self._groups.add(spec, out)
+        self._groups.add(spec, wishes, out)
         return Result()
 
     def _described(self, record: GroupRecord) -> gcs_pb2.PlacementGroup:
@@ -95,7 +95,8 @@ class GroupRequests:
         group.pending_reason, group.infeasible = self._groups.pending_reason(record)
         return group
 
-    def _check(self, spec: Spec) -> None:
+    def _check(self, spec: Spec) -> tuple[Wish, ...]:
+        """Return what the bundles ask for."""
         check_id(spec.placement_group_id, ids.PLACEMENT_GROUP_ID_BYTES, "placement_group_id")
         check_id(spec.job_id, ids.JOB_ID_BYTES, "job_id")
         check_id(spec.owner.worker_id, ids.WORKER_ID_BYTES, "owner.worker_id")
@@ -116,3 +117,4 @@ class GroupRequests:
                 raise invalid(f"bundle {index} asks for nothing")
             if wish.labels:
                 check_text_map(dict(wish.labels), self._limits.metadata_bytes, f"label_selector of {index}")
+        return wishes

@@ -100,19 +100,21 @@ class SqliteStorage:
 
     @staticmethod
     def _apply(connection: sqlite3.Connection, writes: Writes) -> None:
-        for table in Table:
-            put = [
-                (key, value) for (where, key), value in writes.items() if where is table and value is not None
-            ]
-            gone = [(key,) for (where, key), value in writes.items() if where is table and value is None]
-            if put:
-                connection.executemany(
-                    f"INSERT INTO {table.value} VALUES (?, ?)"
-                    " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    put,
-                )
-            if gone:
-                connection.executemany(f"DELETE FROM {table.value} WHERE key = ?", gone)
+        put: dict[Table, list[tuple[bytes, bytes]]] = {}
+        gone: dict[Table, list[tuple[bytes]]] = {}
+        for (table, key), value in writes.items():
+            if value is not None:
+                put.setdefault(table, []).append((key, value))
+            else:
+                gone.setdefault(table, []).append((key,))
+        for table, rows in put.items():
+            connection.executemany(
+                f"INSERT INTO {table.value} VALUES (?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                rows,
+            )
+        for table, keys in gone.items():
+            connection.executemany(f"DELETE FROM {table.value} WHERE key = ?", keys)
 
     def _rows(self, query: str, parameters: tuple[bytes, ...] = ()) -> list[Any]:
         try:
