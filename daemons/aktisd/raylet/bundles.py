@@ -31,8 +31,20 @@ class Bundle:
     index: int
     attempt: int
     reservation: Allocation
-    ledger: Ledger
     committed: bool = False
+    drawn_from: Ledger | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """What it holds, for those who draw from it; made for the first of them."""
+        if self.drawn_from is None:
+            self.drawn_from = bundle_ledger(self.reservation)
+        return self.drawn_from
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody holds something of it."""
+        return self.drawn_from is not None and self.drawn_from.in_use
 
 
 class BundleTable:
@@ -65,7 +77,7 @@ class BundleTable:
                 for bundle in reserved.values():
                     self._ledger.release(bundle.reservation)
                 return reason
-            reserved[index] = Bundle(group, index, attempt, reservation, bundle_ledger(reservation))
+            reserved[index] = Bundle(group, index, attempt, reservation)
         self._groups.setdefault(group, {}).update(reserved)
         return ""
 
@@ -85,9 +97,10 @@ class BundleTable:
             if attempt in (0, bundle.attempt):
                 del bundles[bundle.index]
                 self._ledger.release(bundle.reservation)
-                for allocation in bundle.ledger.allocations():
-                    self._ledger.adopt(allocation)
-                    used.append(allocation)
+                if bundle.in_use:
+                    for allocation in bundle.ledger.allocations():
+                        self._ledger.adopt(allocation)
+                        used.append(allocation)
         if not bundles and self._groups.pop(group, None) is not None:
             self._changed.pop(group, None)
         else:
@@ -140,7 +153,7 @@ class BundleTable:
                 ),
             )
             for bundle in self._all()
-            if bundle.ledger.in_use
+            if bundle.in_use
         ]
 
     def __len__(self) -> int:
@@ -154,7 +167,7 @@ class BundleTable:
             for index, bundle in bundles.items():
                 assert (bundle.group, bundle.index) == (group, index)
                 assert id(bundle.reservation) in held
-                assert bundle.committed or not bundle.ledger.in_use
+                assert bundle.committed or not bundle.in_use
                 bundle.ledger.validate()
 
     # ---- inside ----

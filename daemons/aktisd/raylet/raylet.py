@@ -520,8 +520,9 @@ class Raylet:
         elif kind == "job_ended":
             self.submit(m.JobOver(message.job_ended.job_id, message.job_ended.reason))
         elif kind == "bundle_orders":
-            orders = message.bundle_orders.orders
-            self.submit(*(m.BUNDLE_EVENTS[str(order.WhichOneof("order"))](order) for order in orders))
+            # Soon: what came with it for processes of this node is passed on first, and they go on meanwhile.
+            for order in message.bundle_orders.orders:
+                self.submit_soon(m.BUNDLE_EVENTS[str(order.WhichOneof("order"))](order))
         elif kind == "take_snapshot":
             self._snapshots.take(message.take_snapshot)
         elif kind == "room_wanted":

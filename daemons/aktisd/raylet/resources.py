@@ -110,7 +110,10 @@ class Ledger:
 
     def fits(self, request: Amounts) -> bool:
         """Whether the request could be allocated now."""
-        return all(self._fits_one(name, need) for name, need in request.items())
+        for name, need in request.items():  # noqa: SIM110  half the time of all(), and every grant asks
+            if not self._fits_one(name, need):
+                return False
+        return True
 
     def how_many_fit(self, request: Amounts, at_most: int) -> int:
         """How many equal requests could be allocated now; ignores fragmentation of devices."""
