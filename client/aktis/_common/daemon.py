@@ -23,6 +23,7 @@ from typing import Final
 import uvloop
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 
+from aktis._common import lean_grpc  # noqa: F401
 from aktis._common.config import AktisConfig, load_config
 from aktis._common.errors import StartError
 from aktis._common.logging import Logger, configure_logging, get_logger

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 # What the daemons need is imported here, once for all of them, before the first fork.
-import grpc.aio  # noqa: F401
 import uvloop  # noqa: F401
 from aktis import _core  # noqa: F401
+from aktis._common import lean_grpc  # noqa: F401
 from aktis._common.config import AktisConfig, load_config
 from aktis._common.errors import StartError
 from aktis._common.logging import configure_logging
