@@ -172,17 +172,24 @@ class SimulatedCluster:
     def step(self) -> Effects:
         """Return where a step puts its effects."""
         held, self.held = self.held, None
-        return held or Effects()
+        out = held or Effects()
+        out.catch_up()
+        return out
 
     def hold(self, out: Effects) -> list[tuple[bytes, gcs_pb2.NodeDown]]:
         """End a step as the gateway does that waits for answers: return what leaves before it is stored."""
         self.state.settle(out)
         self.held = out
-        return out.take_early()
+        early = out.take_early()
+        if out.catch_up():
+            self.state.settle(out)
+        return early
 
     def settle(self, out: Effects) -> Effects:
         """End a step as the gateway does."""
         self.state.settle(out)
+        if out.catch_up():
+            self.state.settle(out)
         out.messages[:0] = out.take_early()
         self.storage.commit(out.rows())
         for publication in out.publications:

@@ -3,8 +3,9 @@
 Still pure: events in, `Effects` out. The gateway (`aktisd.gcs.gateway`) calls it on the event loop.
 """
 
+import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aktis._common import ids, version
@@ -203,8 +204,11 @@ class Cluster:
         Raises:
             RequestError: a spec is malformed; then none was created.
         """
-        for group_id in request.remove_first:
-            self._remove_group(group_id, REMOVED_BY_USER, out)
+        remove = functools.partial(self._remove_groups, tuple(request.remove_first), out)
+        if self.group_requests.needs_room(request):
+            remove()
+        elif request.remove_first:
+            out.later.append(remove)
         reply = self.group_requests.create(request, out)
         for spec in request.specs:
             record = self.groups.table.get(spec.placement_group_id)
@@ -216,8 +220,7 @@ class Cluster:
         self, request: gcs_pb2.RemovePlacementGroupsRequest, out: Effects
     ) -> gcs_pb2.RemovePlacementGroupsReply:
         """Remove placement groups and end their actors; raylets end what else uses them."""
-        for group_id in request.placement_group_ids:
-            self._remove_group(group_id, REMOVED_BY_USER, out)
+        self._remove_groups(request.placement_group_ids, out)
         return gcs_pb2.RemovePlacementGroupsReply()
 
     def info(self) -> gcs_pb2.ClusterInfo:
@@ -250,6 +253,10 @@ class Cluster:
             self.finish_job(job_id, f"the node of its driver died: {why}", out)
         self.groups.node_died(node_id, out)
         self.actors.node_died(node_id, why, out)
+
+    def _remove_groups(self, group_ids: Iterable[bytes], out: Effects) -> None:
+        for group_id in group_ids:
+            self._remove_group(group_id, REMOVED_BY_USER, out)
 
     def _remove_group(self, group_id: bytes, why: str, out: Effects) -> None:
         record = self.groups.table.get(group_id)

@@ -73,6 +73,9 @@ class Effects:
     notes: list[Note] = field(default_factory=list)
     details: bool = True
     """Whether anybody will read what `detail` notes."""
+    later: list[Callable[[], None]] = field(default_factory=list)
+    """The rest of what has been asked for, which nobody looks at before the next step: there is time for it
+    while nodes answer early messages."""
     _open_orders: dict[bytes, _Orders] = field(default_factory=dict)
     """By node, where its latest message is about bundles."""
     _open_early: dict[bytes, _Orders] = field(default_factory=dict)
@@ -115,6 +118,13 @@ class Effects:
         orders.alike = alike
         orders.last = orders.message.bundle_orders.orders.add(placement_group_ids=(group_id,))
         return orders.last
+
+    def catch_up(self) -> bool:
+        """Do what was left for later; return whether there was anything."""
+        later, self.later = self.later, []
+        for work in later:
+            work()
+        return bool(later)
 
     def take_early(self) -> list[tuple[bytes, gcs_pb2.NodeDown]]:
         """Return the early messages, which are now the caller's affair."""

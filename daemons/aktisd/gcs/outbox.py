@@ -76,7 +76,9 @@ class Outbox:
 
     def step(self) -> Effects:
         """Return where a step that happens now puts its effects."""
-        return self._batch().effects
+        effects = self._batch().effects
+        effects.catch_up()
+        return effects
 
     def before(self, callback: Callable[[], None]) -> None:
         """Call back right before the effects of this turn are let out; not at all when they never are."""
@@ -122,6 +124,8 @@ class Outbox:
         early = batch.effects.take_early()
         late = [message for message in early if not self._advance(*message)]
         batch.effects.messages += late
+        if batch.effects.catch_up():
+            self._settle(batch.effects)
         return len(early) > len(late)
 
     def _commit(self, batch: Batch) -> None:

@@ -289,6 +289,28 @@ def test_one_request_replaces_groups(cluster: SimulatedCluster) -> None:
     assert kinds == ["prepare", "give_back"], "what need not be stored first does not wait for it"
 
 
+def test_what_is_replaced_is_removed_while_nodes_prepare(cluster: SimulatedCluster) -> None:
+    created(cluster)
+    out = cluster.step()
+    request = gcs_pb2.CreatePlacementGroupsRequest(
+        specs=[group_spec(2, "PACK", {"CPU": 1})], remove_first=[group_id(1)]
+    )
+    cluster.state.create_groups(request, out)
+    assert cluster.group(1).state == Group.CREATED
+    assert cluster.hold(out)
+    assert cluster.group(1).state == Group.REMOVED
+    assert states(out) == ["REMOVED"]
+
+
+def test_what_is_replaced_makes_room_for_its_successor() -> None:
+    cluster = SimulatedCluster(Limits(placement_groups=1))
+    cluster.register(1)
+    cluster.job()
+    for number in (1, 2, 3):
+        errors, _ = cluster.create_groups(group_spec(number, "PACK", {"CPU": 1}), remove_first=[number - 1])
+        assert errors == [""]
+
+
 def test_only_the_first_try_is_early(cluster: SimulatedCluster) -> None:
     out = cluster.step()
     cluster.state.create_groups(

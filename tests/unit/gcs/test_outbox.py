@@ -155,6 +155,32 @@ def test_what_is_held_waits_only_a_moment_and_for_one_turn() -> None:
     run(scenario)
 
 
+def test_what_is_left_for_later_is_done_after_early_messages_but_before_the_next_step() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        for turn in ("a", "b"):
+            bench.ask(turn)
+            bench.outbox.step().later.append(lambda: bench.log.append("later"))
+            if turn == "b":
+                bench.outbox.step()
+                assert bench.log.pop() == "later"
+            await asyncio.sleep(0)
+        assert bench.log == ["early to node", "later", "early to node"]
+
+    run(scenario)
+
+
+def test_a_flush_does_what_was_left_for_later() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        out = bench.outbox.step()
+        out.later.append(lambda: out.note("later"))
+        bench.outbox.flush()
+        assert bench.log == ["settled", "later", "settled"]
+
+    run(scenario)
+
+
 def test_what_nobody_answers_is_not_held() -> None:
     async def scenario() -> None:
         bench = Bench()

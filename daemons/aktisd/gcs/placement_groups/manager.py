@@ -430,4 +430,6 @@ class PlacementGroupManager:
             out.group_news(record.group_id, record.state, record.removal_reason)
 
     def _store(self, record: GroupRecord, out: Effects) -> None:
-        out.write(Table.PLACEMENT_GROUPS, record.group_id, record.to_row)
+        # Nothing changes any more in one that is removed, and now there is time.
+        row = record.to_row() if record.state == Group.REMOVED else record.to_row
+        out.write(Table.PLACEMENT_GROUPS, record.group_id, row)

@@ -54,6 +54,11 @@ class GroupRequests:
         results = [self._create_one(spec, wishes, out) for spec, wishes in checked]
         return gcs_pb2.CreatePlacementGroupsReply(results=results)
 
+    def needs_room(self, request: gcs_pb2.CreatePlacementGroupsRequest) -> bool:
+        """Say whether it makes a difference for the new groups that others were removed first."""
+        living = self._groups.table.living + len(request.specs)
+        return living > self._limits.placement_groups or any(spec.name for spec in request.specs)
+
     def get(self, request: gcs_pb2.GetPlacementGroupRequest) -> gcs_pb2.GetPlacementGroupReply:
         """Look a group up by id, or by the name that it has now."""
         table = self._groups.table
