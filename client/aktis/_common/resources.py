@@ -4,6 +4,7 @@ One unit of a resource is 10 000 steps: ten times 0.1 CPU is 1 CPU, which floats
 ``object_store_memory`` are bytes, still counted in steps; 64-bit integers hold 900 TB of them.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -40,7 +41,9 @@ def to_steps(name: str, amount: float) -> int:
     return steps
 
 
+@functools.lru_cache(maxsize=1024)
 def _check_name(name: object) -> None:
+    """Raise what is wrong with a name; the same few come again and again."""
     if not isinstance(name, str):
         raise TypeError(f"a resource's name must be a string, got {type(name).__name__} {name!r}")
     if not name or len(name) > _MAX_NAME_CHARACTERS or not name.isprintable():

@@ -63,6 +63,7 @@ class Gateway:
         self._subscribers: set[Callable[[], None]] = set()
         self._snapshots = Snapshots(self._attached, self._loop.call_later)
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for_ms = 0.0
         self.calls: dict[tuple[str, str], int] = {}
         self.bad_messages = 0
         self._arm()
@@ -214,9 +215,13 @@ class Gateway:
             getattr(self._log, note.level)(note.event, **note.fields)
 
     def _arm(self) -> None:
+        due_ms = self.cluster.next_wake_ms()
         if self._timer is not None:
+            if self._armed_for_ms <= due_ms:
+                return  # when it fires nothing is due, and it is armed again: cheaper than to do so always
             self._timer.cancel()
-        delay_ms = max(0.0, self.cluster.next_wake_ms() - self._clock.monotonic_ms())
+        self._armed_for_ms = due_ms
+        delay_ms = max(0.0, due_ms - self._clock.monotonic_ms())
         self._timer = self._loop.call_later(delay_ms / 1000.0, self._tick)
 
     def _tick(self) -> None:

@@ -115,6 +115,7 @@ class Outbox:
         was_held = batch.held is not None
         if self._send_early(batch) and not was_held:
             batch.held = self._loop.call_later(HOLD_S, self.flush)
+            self._loop.call_soon(self._catch_up, batch)  # after the streams have written
         else:
             self._commit(batch)
 
@@ -124,11 +125,15 @@ class Outbox:
         early = batch.effects.take_early()
         late = [message for message in early if not self._advance(*message)]
         batch.effects.messages += late
-        if batch.effects.catch_up():
-            self._settle(batch.effects)
         return len(early) > len(late)
 
+    def _catch_up(self, batch: Batch) -> None:
+        if batch.effects.catch_up():
+            self._settle(batch.effects)
+
     def _commit(self, batch: Batch) -> None:
+        self._catch_up(batch)
+        batch.effects.messages += batch.effects.take_early()  # of what has just been caught up with
         self._current = None
         if batch.held is not None:
             batch.held.cancel()

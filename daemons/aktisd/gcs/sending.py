@@ -54,6 +54,6 @@ class SendQueue:
     def _publications(self, room: int) -> list[NodeDown]:
         taken: list[NodeDown] = []
         for subscription in self.subscriptions.values():
-            if room > len(taken):
+            if room > len(taken) and subscription.behind:
                 taken += [NodeDown(publication=item) for item in subscription.take(room - len(taken))]
         return taken

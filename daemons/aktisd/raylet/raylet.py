@@ -10,7 +10,7 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -520,15 +520,23 @@ class Raylet:
         elif kind == "job_ended":
             self.submit(m.JobOver(message.job_ended.job_id, message.job_ended.reason))
         elif kind == "bundle_orders":
-            # Soon: what came with it for processes of this node is passed on first, and they go on meanwhile.
-            for order in message.bundle_orders.orders:
-                self.submit_soon(m.BUNDLE_EVENTS[str(order.WhichOneof("order"))](order))
+            self._bundle_orders(message.bundle_orders.orders)
         elif kind == "take_snapshot":
             self._snapshots.take(message.take_snapshot)
         elif kind == "room_wanted":
             self.submit(m.RoomWanted())
         else:
             self._log.warning("gcs_message_unknown", kind=str(kind))
+
+    def _bundle_orders(self, orders: Sequence[gcs_pb2.BundleOrder]) -> None:
+        events = [m.BUNDLE_EVENTS[str(order.WhichOneof("order"))](order) for order in orders]
+        if orders[0].HasField("prepare"):  # the GCS waits for it
+            self.submit(*events)
+            return
+        # What came with it for processes of this node is passed on first: it is written at the end of the
+        # loop's next round, and they go on meanwhile.
+        self._gathered += events
+        self._loop.call_soon(self._loop.call_soon, self._submit_gathered)
 
     def heartbeat(self) -> gcs_pb2.NodeHeartbeat:
         """The next heartbeat, without its sequence number."""
