@@ -313,15 +313,16 @@ def test_what_is_replaced_makes_room_for_its_successor() -> None:
 
 def test_only_the_first_try_is_early(cluster: SimulatedCluster) -> None:
     out = cluster.step()
-    cluster.state.create_groups(
-        gcs_pb2.CreatePlacementGroupsRequest(specs=[group_spec(1, "PACK", {"CPU": 1})]), out
-    )
-    assert [to for to, _ in cluster.hold(out)] == [node_id(1)]
+    request = gcs_pb2.CreatePlacementGroupsRequest(specs=[group_spec(1, "PACK", {"CPU": 1})])
+    cluster.state.create_groups(request, out)
+    ((to, early),) = cluster.hold(out)
+    assert to == node_id(1)
     assert not cluster.storage.load(Table.PLACEMENT_GROUPS)
-    cluster.register(1)  # it may hold what it was asked for before
-    out = cluster.step()
-    cluster.state.settle(out)
-    assert not out.early
+    (order,) = early.bundle_orders.orders
+    held = gcs_pb2.BundleReport(placement_group_id=group_id(1), attempt=order.attempt)
+    out = cluster.register(1, bundles=[held])
+    kinds = [o.WhichOneof("order") for _, orders in sent(out, "bundle_orders") for o in orders.orders]  # type: ignore[attr-defined]
+    assert kinds.index("prepare") == len(kinds) - 1 > 0, "it must not overtake orders about what is held"
 
 
 def test_what_is_being_prepared_is_stored_as_waiting(cluster: SimulatedCluster) -> None:

@@ -21,7 +21,7 @@ from aktisd.gcs.node_session import NodeSession
 from aktisd.gcs.storage.memory import MemoryStorage
 from aktisd.gcs.storage.writer import StorageWriter
 
-from tests.support.gcs_parts import node_id, registration
+from tests.support.gcs_parts import group_spec, node_id, process, registration
 
 DEADLINE_S = 10.0
 NodeRefused = gcs_pb2.NodeRefused
@@ -100,6 +100,40 @@ def test_registers_relays_and_leaves() -> None:
                 assert gcs_pb2.KvPutReply.FromString(answer.payload).added
             assert made.streams() == 0
             assert not made.cluster.nodes.all_connected()
+
+    asyncio.run(scenario())
+
+
+class Recorder:
+    """A session that notes what it is told to send."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+        self.has_orders = asyncio.Event()
+
+    def send(self, message: gcs_pb2.NodeDown) -> None:
+        self.kinds.append(str(message.WhichOneof("body")))
+        if self.kinds[-1] == "bundle_orders":
+            self.has_orders.set()
+
+    def close(self, refusal: NodeRefused) -> None:
+        """It goes on."""
+
+    def wake(self) -> None:
+        """Nothing is published to it."""
+
+
+def test_nothing_is_sent_before_the_registration_is_stored_and_answered() -> None:
+    async def scenario() -> None:
+        async with gateway() as made, asyncio.timeout(DEADLINE_S):
+            recorder = Recorder()
+            made.register(recorder, registration(1))
+            register = gcs_pb2.RegisterJobRequest(driver=process(1))
+            create = gcs_pb2.CreatePlacementGroupsRequest(specs=[group_spec(1, "PACK", {"CPU": 1})])
+            for name, request in (("RegisterJob", register), ("CreatePlacementGroups", create)):
+                made.call(name, request.SerializeToString(), lambda answer: None)
+            await recorder.has_orders.wait()
+            assert recorder.kinds == ["registered", "bundle_orders"]
 
     asyncio.run(scenario())
 
