@@ -18,7 +18,7 @@ from aktis._common.ids import short
 from aktis._proto import common_pb2, gcs_pb2
 
 from aktisd.raylet.messages import BundlesCommitted, BundlesWanted, Instruction, ReportBundles
-from aktisd.raylet.resources import Allocation, Amounts, Ledger, bundle_ledger, describe_amount
+from aktisd.raylet.resources import Allocation, Amounts, Ledger, bundle_ledger, describe_amount, positive
 
 ANY = -1
 
@@ -148,9 +148,7 @@ class BundleTable:
             gcs_pb2.BundleUsage(
                 placement_group_id=bundle.group,
                 index=bundle.index,
-                available=common_pb2.Resources(
-                    amounts={name: max(0, free) for name, free in bundle.ledger.available.items()}
-                ),
+                available=common_pb2.Resources(amounts=positive(bundle.ledger.available)),
             )
             for bundle in self._all()
             if bundle.in_use

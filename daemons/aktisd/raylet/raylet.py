@@ -36,7 +36,7 @@ from aktisd.raylet.owner_frees import OwnerFrees
 from aktisd.raylet.process_book import ProcessBook
 from aktisd.raylet.publications import Fanout
 from aktisd.raylet.reporting import ResourceReporter
-from aktisd.raylet.resources import UNIT, Amounts
+from aktisd.raylet.resources import UNIT, positive
 from aktisd.raylet.settings import NodeSettings
 from aktisd.raylet.snapshots import Snapshots
 from aktisd.raylet.store_capacity import StoreCapacity
@@ -551,7 +551,7 @@ class Raylet:
             ip=self._settings.ip,
             state=gcs_pb2.Node.ALIVE,
             total=common_pb2.Resources(amounts=ledger.total),
-            available=common_pb2.Resources(amounts=_positive(ledger.available)),
+            available=common_pb2.Resources(amounts=positive(ledger.available)),
             labels=self._settings.labels,
             is_head=self._context.config.cluster.is_head,
             daemons=self._daemons(),
@@ -587,7 +587,7 @@ class Raylet:
         ledger = self.logic.ledger
         return gcs_pb2.ResourceUpdate(
             total=common_pb2.Resources(amounts=ledger.total),
-            available=common_pb2.Resources(amounts=_positive(ledger.available)),
+            available=common_pb2.Resources(amounts=positive(ledger.available)),
             pending=self.pending(),
             bundles=self.logic.bundles.usage(),
         )
@@ -595,11 +595,6 @@ class Raylet:
 
 def _new_token() -> int:
     return secrets.randbits(63) or 1
-
-
-def _positive(amounts: Amounts) -> dict[str, int]:
-    """The CPU can be oversubscribed for a while; others need not know by how much."""
-    return {name: max(0, amount) for name, amount in amounts.items()}
 
 
 def _devices(devices: dict[str, tuple[int, ...]] | Any) -> dict[str, raylet_pb2.DeviceList]:

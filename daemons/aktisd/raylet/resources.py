@@ -261,6 +261,11 @@ def _whole_instances(total: Amounts) -> Instances:
     return instances
 
 
+def positive(amounts: Amounts) -> dict[str, int]:
+    """The CPU can be oversubscribed for a while; others need not know by how much."""
+    return {name: max(0, amount) for name, amount in amounts.items()}
+
+
 class Headroom:
     """What would be left after hypothetical grants."""
 
