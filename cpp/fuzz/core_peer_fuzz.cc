@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -80,7 +81,7 @@ class Process {
     peer_.reset();
     for (int round = 0; round < 3; ++round) pass(), decide();
     while (!begun_.empty()) finish(TaskStatus::kOk);
-    for (std::uint8_t number = 3; number <= 8; ++number) core_->fail_task(task_of(kSelf, number), {});
+    for (const TaskId& task : kTasks) core_->fail_task(task, {});
     core_->actor_fail(kActor, {});
     core_->fail_class(1, {});
     core_->stream_drop(kGenerator);
@@ -115,15 +116,14 @@ class Process {
     put({});
     put({core_->ref_of(kInner)});
     TaskTemplate plain{.class_key = 1, .name = "plain", .num_returns = 2, .max_retries = 1};
-    submit(plain);
-    submit(TaskTemplate{.class_key = 1, .name = "dependent"}, {}, {ObjectId::of(kPlain, 0), kOuter});
-    submit(TaskTemplate{.class_key = 1, .name = "generator", .streaming = true, .stream_limit = 2});
-    submit(TaskTemplate{
-        .class_key = 1, .name = "retried", .max_retries = 2, .speculative = 0.5, .retry_on_error = true});
+    submit(kPlain, plain);
+    submit(kDependent, {.class_key = 1, .name = "dependent"}, {}, {ObjectId::of(kPlain, 0), kOuter});
+    submit(kGenerator, {.class_key = 1, .name = "generator", .streaming = true, .stream_limit = 2});
+    submit(kRetried,
+           {.class_key = 1, .name = "retried", .max_retries = 2, .speculative = 0.5, .retry_on_error = true});
     core_->add_lease(1, 1, kPeer, {});
-    for (int call = 0; call < 2; ++call) {
-      submit(TaskTemplate{.kind = TaskKind::kActorMethod, .name = "call", .max_retries = call}, kActor);
-    }
+    submit(kCall, {.kind = TaskKind::kActorMethod, .name = "call"}, kActor);
+    submit(kSecondCall, {.kind = TaskKind::kActorMethod, .name = "call", .max_retries = 1}, kActor);
     core_->actor_connect(kActor, 1, kPeer, {});
     adopt({kBorrowed, kPeer, NodeId{}}, Cover::none());
     core_->watch(kBorrowed, false);
@@ -135,14 +135,19 @@ class Process {
     held_.push_back(id);
   }
 
-  void submit(TaskTemplate shape, const ActorId& actor = {}, const std::vector<ObjectId>& arguments = {}) {
+  // The core must give it the id by which scripts know it: else they would be about nothing.
+  void submit(const TaskId& expected, TaskTemplate shape, const ActorId& actor = {},
+              const std::vector<ObjectId>& arguments = {}) {
     shape.finish();
     Core::Submission submission;
     submission.shape = std::make_shared<TaskTemplate>(std::move(shape));
     submission.actor = actor;
     for (const ObjectId& id : arguments) submission.arguments.push_back({0, {}, core_->ref_of(id)});
     submission.args = some_value();
-    for (const ObjectId& id : core_->submit(std::move(submission))) held_.push_back(id);
+    for (const ObjectId& id : core_->submit(std::move(submission))) {
+      if (id.task() != expected) std::abort();
+      held_.push_back(id);
+    }
   }
 
   void adopt(const RefId& ref, const Cover& cover) {
@@ -168,7 +173,7 @@ class Process {
         held_.erase(held_.begin() + which % held_.size());
         return;
       case Act::kCancel:
-        core_->cancel(task_of(kSelf, which % 10), which % 2 == 0, {});
+        core_->cancel(kTasks[which % std::size(kTasks)], which % 2 == 0, {});
         return;
       case Act::kFree:
         if (!held_.empty()) core_->free(held_[which % held_.size()], {});

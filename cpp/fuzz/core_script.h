@@ -20,7 +20,7 @@ enum class Act : std::uint8_t {
   kFinish = 2,   // the oldest that was begun; payload: with which status
   kItem = 3,     // it yields an item
   kDrop = 4,     // drop a reference; payload: which
-  kCancel = 5,   // cancel a task; payload: which
+  kCancel = 5,   // cancel a task; payload: which of kTasks
   kFree = 6,     // free an object; payload: which reference
   kLook = 7,     // what this process knows, for people
   kPass = 8,     // let what is posted happen
@@ -54,20 +54,16 @@ inline WorkerId worker(std::uint8_t number) {
 }
 inline const WorkerId kSelf = worker(1);
 inline const WorkerId kPeer = worker(2);
-inline TaskId task_of(const WorkerId& owner, std::uint64_t number) {
-  TaskId id;
-  std::memcpy(id.data, owner.data, 8);
-  std::memcpy(id.data + 8, &number, sizeof number);
-  return id;
-}
+inline TaskId task_of(const WorkerId& owner, std::uint64_t number) { return make_task_id(owner, number); }
 inline const ObjectId kInner = ObjectId::of(task_of(kSelf, 1), ObjectId::kPutBit);
 inline const ObjectId kOuter = ObjectId::of(task_of(kSelf, 2), ObjectId::kPutBit);  // contains kInner
 inline const TaskId kPlain = task_of(kSelf, 3);                                     // two returns
 inline const TaskId kDependent = task_of(kSelf, 4);  // takes kPlain's first and kOuter
 inline const TaskId kGenerator = task_of(kSelf, 5);
-inline const TaskId kRetried = task_of(kSelf, 6);  // may run again when it raises, and twice at once
-inline const TaskId kCall = task_of(kSelf, 7);     // of kActor
-inline const TaskId kSecondCall = task_of(kSelf, 8);
+inline const TaskId kRetried = task_of(kSelf, 6);          // may run again when it raises, and twice at once
+inline const TaskId kCall = task_of(kSelf, 7 | kCallBit);  // of kActor
+inline const TaskId kSecondCall = task_of(kSelf, 8 | kCallBit);
+inline const TaskId kTasks[] = {kPlain, kDependent, kGenerator, kRetried, kCall, kSecondCall};
 inline const ObjectId kBorrowed = ObjectId::of(task_of(kPeer, 1), 0);  // the peer's
 inline ActorId actor() {
   ActorId id;

@@ -148,7 +148,7 @@ TEST(PeerSeeds, WhatAnOwnerOfTasksIsTold) {
   Script back(0);
   back.frame(CoreFrame::kGiveBack, give_back(GiveBackReason::kStolen, kPlain));
   back.frame(CoreFrame::kGiveBack, give_back(GiveBackReason::kBlocked, kPlain));
-  back.act(Act::kCancel, 3).frame(CoreFrame::kGiveBack, give_back(GiveBackReason::kLeaving, kPlain));
+  back.act(Act::kCancel, 0).frame(CoreFrame::kGiveBack, give_back(GiveBackReason::kLeaving, kPlain));
   back.frame(CoreFrame::kOverdue, [](auto& out) { encode_overdue(out, {kGenerator, 0}); });
   back.frame(CoreFrame::kCancelAsked,
              [](auto& out) { encode_cancel_asked(out, {ObjectId::of(kRetried, 0), false, true}); });
