@@ -1,7 +1,9 @@
 """Dask's graphs on the cluster."""
 
 import io
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from operator import add
 from typing import Any
 
@@ -199,6 +201,33 @@ def test_hooks_are_functions_too_under_both_names_and_with_those_of_dask(get: An
     assert heard[3:] == [8, 8]
     with pytest.raises(TypeError, match="ray_nothing"):
         RayDaskCallback(ray_nothing=print)
+
+
+def test_hooks_of_computations_that_overlap_in_other_threads_stay(get: Any) -> None:
+    heard: list[Any] = []
+    first_runs, second_ended = threading.Event(), threading.Event()
+
+    def presubmit(task: Any, key: Any, deps: Any) -> None:
+        heard.append(key)
+        if key == "first":
+            assert get({"inside": (add, 1, 1)}, "inside") == 2  # nobody hears of it
+            first_runs.set()
+            assert second_ended.wait(30)
+
+    def second() -> None:
+        assert first_runs.wait(30)
+        try:
+            with AktisDaskCallback(aktis_presubmit=lambda *_: heard.append("other")):
+                get({"second": (add, 1, 1)}, "second")
+        finally:
+            second_ended.set()
+
+    with AktisDaskCallback(aktis_presubmit=presubmit), ThreadPoolExecutor(1) as threads:
+        other = threads.submit(second)
+        get({"first": (add, 1, 1)}, "first")
+        other.result()
+        get({"last": (add, 1, 1)}, "last")
+    assert heard == ["first", "second", "other", "last"]
 
 
 @pytest.fixture(params=["aktis_dask_persist", "ray_dask_persist"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Final, Self
 
 from dask.callbacks import Callback
@@ -12,6 +13,8 @@ from aktis.util.dask.nodes import Extra
 HOOKS: Final = ("presubmit", "postsubmit", "pretask", "posttask", "postsubmit_all", "finish")
 _PREFIXES: Final = ("aktis", "ray")
 _AROUND: Final = Extra("hooks around tasks")
+# Of a computation that has them already. Others, in other threads, have their own.
+_INSIDE: Final = ContextVar("inside hooks of Dask", default=False)
 
 
 class AktisDaskCallback(Callback):
@@ -129,8 +132,9 @@ def hooking(callbacks: AktisDaskCallback | Iterable[AktisDaskCallback] | None) -
     if callbacks is not None:
         yield Hooks([callbacks] if isinstance(callbacks, AktisDaskCallback) else list(callbacks))
         return
-    active, AktisDaskCallback.hooked = AktisDaskCallback.hooked, []
+    active = [] if _INSIDE.get() else list(AktisDaskCallback.hooked)
+    token = _INSIDE.set(True)
     try:
         yield Hooks(active)
     finally:
-        AktisDaskCallback.hooked = active
+        _INSIDE.reset(token)
