@@ -533,8 +533,7 @@ class Raylet:
         if orders[0].HasField("prepare"):  # the GCS waits for it
             self.submit(*events)
             return
-        # What came with it for processes of this node is passed on first: it is written at the end of the
-        # loop's next round, and they go on meanwhile.
+        # After the loop's next round, in which what came with it for processes of this node is written.
         self._gathered += events
         self._loop.call_soon(self._loop.call_soon, self._submit_gathered)
 
