@@ -38,8 +38,9 @@ class OldLogs:
 
 def names(directory: Path) -> list[str]:
     """Return the files below a directory, relative to it, sorted; at most `MAX_FILES`."""
-    found = (path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
-    return sorted(found)[:MAX_FILES]
+    # Not Path.rglob: it fails when somebody removes a directory meanwhile.
+    found = (Path(root, name) for root, _, files in os.walk(directory) for name in files)
+    return sorted(path.relative_to(directory).as_posix() for path in found if path.is_file())[:MAX_FILES]
 
 
 def tail(directory: Path, name: str, lines: int) -> bytes | None:

@@ -1,9 +1,11 @@
 """A node asks its processes, waits until a deadline, and keeps to the limit."""
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aktis._proto import common_pb2, raylet_pb2, snapshot_pb2
@@ -178,3 +180,22 @@ def test_a_long_log_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(log_files, "MAX_TAIL_BYTES", 5)
     (tmp_path / "a").write_text("0123456789")
     assert log_files.tail(tmp_path, "a", 0) == b"56789"
+
+
+def test_a_directory_that_is_removed_while_log_files_are_listed_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.log", "going/b.log", "staying/c.log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    scan = os.scandir
+
+    def removed_just_now(path: str) -> Any:
+        if Path(path).name == "going":
+            raise FileNotFoundError(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", removed_just_now)
+    node = Node(tmp_path)
+    node.snapshots.take(snapshot_pb2.TakeSnapshot(round=1, logs=True))
+    assert list(node.answers[0].log_files) == ["a.log", "staying/c.log"]
