@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aktis
@@ -70,6 +70,15 @@ def only(name: str, **equal: str) -> state.TaskState:
     return task
 
 
+def soon(look: Callable[[], list[Any]]) -> Any:
+    """The only one of its kind, once there is one: it is on its way."""
+    deadline = time.monotonic() + 20.0
+    while not (found := look()):
+        assert time.monotonic() < deadline
+    (one,) = found
+    return one
+
+
 def test_tasks_that_have_not_ended(board: Any) -> None:
     context = aktis.get_runtime_context()
     running = wait_for.options(name="running").remote(board, "go on")
@@ -89,7 +98,8 @@ def test_tasks_that_have_not_ended(board: Any) -> None:
     assert worker is not None
     assert (worker.pid, worker.is_alive) == (task.worker_pid, True)
 
-    call = only("Board.hear", state="RUNNING")
+    hears = [("name", "=", "Board.hear"), ("state", "=", "RUNNING")]
+    call = soon(lambda: state.list_tasks(filters=hears))
     assert (call.type, call.parent_task_id) == ("ACTOR_TASK", task.task_id)
     assert call.actor_id == board._actor_id.hex()
     assert only("waiting").state == "PENDING_ARGS_AVAIL"
@@ -195,12 +205,10 @@ def test_calls_of_an_actor_that_is_dead() -> None:
         aktis.get(speaker.speak.options(name="too late").remote("nothing"))
     assert only("Speaker.stumble").error_type == "TASK_EXECUTION_EXCEPTION"
     assert only("too late").error_type == "ACTOR_DIED"
-    its_worker = ("actor_id", "=", speaker._actor_id.hex())
-    deadline = time.monotonic() + 20.0
     # The actor is dead once that is decided, its process a moment later.
-    while not (dead := state.list_workers(filters=[its_worker, ("is_alive", "=", False)])):
-        assert time.monotonic() < deadline, state.list_workers(filters=[its_worker])
-    assert [worker.exit_type for worker in dead] == ["INTENDED_SYSTEM_EXIT"]
+    its = [("actor_id", "=", speaker._actor_id.hex()), ("is_alive", "=", False)]
+    worker = soon(lambda: state.list_workers(filters=its))
+    assert worker.exit_type == "INTENDED_SYSTEM_EXIT"
 
 
 def test_many_calls_of_an_async_actor_run_at_once() -> None:
